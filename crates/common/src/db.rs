@@ -1,0 +1,11 @@
+//! The connection pool, the migrator, and what a database error means.
+
+mod error;
+mod settings;
+
+pub use error::{ErrorClass, constraint, is_serialization_failure};
+pub use settings::{DatabaseSettings, DatabaseUrl, Isolation};
+use sqlx::migrate::Migrator;
+
+/// The schema's migrations, compiled in.
+pub static MIGRATOR: Migrator = sqlx::migrate!("../../migrations");

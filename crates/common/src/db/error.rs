@@ -1,0 +1,114 @@
+use sqlx::Error;
+
+/// What to do about a database error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ErrorClass {
+    /// The server or the way to it fails, or two transactions collided: the same work succeeds
+    /// later, unchanged.
+    Transient,
+    /// Schema, grants or the server itself are wrong: every work would fail, until someone mends it.
+    Systemic,
+    /// This very work fails: its data breaks a rule of the database.
+    Data,
+}
+
+impl ErrorClass {
+    /// Classifies by SQLSTATE (PostgreSQL manual, appendix A); an error that is not the server's is
+    /// the connection's.
+    #[must_use]
+    pub fn of(error: &Error) -> Self {
+        match error {
+            Error::Database(database) => database
+                .code()
+                .map_or(Self::Systemic, |code| Self::of_sqlstate(&code)),
+            Error::Io(_)
+            | Error::Tls(_)
+            | Error::Protocol(_)
+            | Error::PoolTimedOut
+            | Error::PoolClosed
+            | Error::WorkerCrashed => Self::Transient,
+            _ => Self::Systemic,
+        }
+    }
+
+    fn of_sqlstate(code: &str) -> Self {
+        match (code.get(..2), code) {
+            // 25006: a standby before its promotion; 25P03: our idle transaction was cut off;
+            // 55P03: a lock not had in time; 3D000 and 28P01 while a cluster is being restored are
+            // not among them: somebody must mend those.
+            (Some("08" | "40" | "53" | "57" | "58"), _) | (_, "25006" | "25P03" | "55P03") => {
+                Self::Transient
+            }
+            (Some("22" | "23" | "P0"), _) => Self::Data,
+            _ => Self::Systemic,
+        }
+    }
+
+    /// The name in metrics and logs.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Transient => "transient",
+            Self::Systemic => "systemic",
+            Self::Data => "data",
+        }
+    }
+}
+
+/// Whether two transactions collided (40001, 40P01): nothing was written, and the same transaction
+/// may succeed at once.
+#[must_use]
+pub fn is_serialization_failure(error: &Error) -> bool {
+    let code = error
+        .as_database_error()
+        .and_then(sqlx::error::DatabaseError::code);
+    matches!(code.as_deref(), Some("40001" | "40P01"))
+}
+
+/// The name of the constraint an error broke, if it is that kind of error.
+#[must_use]
+pub fn constraint(error: &Error) -> Option<&str> {
+    error
+        .as_database_error()
+        .and_then(sqlx::error::DatabaseError::constraint)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_sqlstate_has_its_class() {
+        let table = [
+            ("08006", ErrorClass::Transient),
+            ("40001", ErrorClass::Transient),
+            ("40P01", ErrorClass::Transient),
+            ("53300", ErrorClass::Transient),
+            ("57014", ErrorClass::Transient),
+            ("57P01", ErrorClass::Transient),
+            ("58030", ErrorClass::Transient),
+            ("25006", ErrorClass::Transient),
+            ("25P03", ErrorClass::Transient),
+            ("55P03", ErrorClass::Transient),
+            ("42501", ErrorClass::Systemic),
+            ("42703", ErrorClass::Systemic),
+            ("XX000", ErrorClass::Systemic),
+            ("28P01", ErrorClass::Systemic),
+            ("3D000", ErrorClass::Systemic),
+            ("23505", ErrorClass::Data),
+            ("22003", ErrorClass::Data),
+            ("P0001", ErrorClass::Data),
+        ];
+        for (code, class) in table {
+            assert_eq!(ErrorClass::of_sqlstate(code), class, "{code}");
+        }
+    }
+
+    #[test]
+    fn a_lost_connection_is_transient() {
+        let lost = Error::Io(std::io::ErrorKind::ConnectionReset.into());
+        assert_eq!(ErrorClass::of(&lost), ErrorClass::Transient);
+        assert_eq!(ErrorClass::of(&Error::PoolTimedOut), ErrorClass::Transient);
+        assert_eq!(ErrorClass::of(&Error::RowNotFound), ErrorClass::Systemic);
+    }
+}

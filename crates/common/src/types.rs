@@ -1,0 +1,22 @@
+//! The wire contract: ids, money, currencies, lanes, events. No I/O.
+
+mod currency;
+mod envelope;
+mod events;
+mod ids;
+mod lane;
+mod money;
+mod transaction;
+
+pub use currency::{Currency, UnknownCurrency};
+pub use envelope::{EventEnvelope, EventHeaders, MalformedEvent};
+pub use events::{
+    EventType, SCHEMA_VERSION, TransactionCreated, TransactionFailed, TransactionProcessed,
+    UnknownEventType,
+};
+pub use ids::{AccountId, EventId, TransactionId};
+pub use lane::{LANES, Lane};
+pub use money::{AmountCents, NotPositive};
+pub use transaction::{
+    AccountStatus, FailureReason, TransactionStatus, TransactionType, UnknownName,
+};
