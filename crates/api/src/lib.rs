@@ -1,1 +1,3 @@
+//! Postonce's REST service: accepts payment instructions and shows what became of them.
 
+pub mod transactions;

@@ -1,1 +1,3 @@
+//! Postonce's REST service.
+
 fn main() {}

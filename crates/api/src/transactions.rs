@@ -1,0 +1,5 @@
+//! Transactions: taken in, shown, listed.
+
+mod model;
+
+pub use model::Transaction;
