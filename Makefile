@@ -1,0 +1,50 @@
+# The ways to run, test and check Postonce. The logic lives in scripts under infra/; `make help`
+# lists these targets.
+
+.DEFAULT_GOAL := help
+.PHONY: help up down status logs env seed reset test e2e fmt lint deny sqlx-prepare openapi \
+        check-generated check-settings check-scripts ci
+
+help: ## this list
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-16s %s\n", $$1, $$2}'
+
+up: ## set up, build and start everything; print a sample transaction's journey and the URLs
+	@infra/stack.sh up
+down: ## stop what `make up` started, and nothing else
+	@infra/stack.sh down
+status: ## what runs, and whether it is ready
+	@infra/stack.sh status
+logs: ## follow the logs: all, or of one part with SERVICE=api|publisher|worker|kafka|postgres
+	@infra/stack.sh logs $(SERVICE)
+env: ## the running stack's settings as shell assignments: eval "$(make -s env)"
+	@infra/stack.sh env
+seed: ## sample accounts and about a hundred transactions, through the API
+	@infra/stack.sh seed
+reset: ## stop the stack and remove its data
+	@infra/stack.sh reset
+
+test: ## everything the tests need, then all tests; ARGS='-p api' is handed to cargo test
+	@infra/local/test.sh infra/checks/test.sh --workspace $(ARGS)
+e2e: ## only the end-to-end tests
+	@infra/local/test.sh infra/checks/test.sh -p e2e $(ARGS)
+
+fmt: ## format the code
+	cargo fmt --all
+lint: ## format check, and clippy with warnings denied
+	cargo fmt --all --check
+	SQLX_OFFLINE=true cargo clippy --workspace --all-targets --locked -- -D warnings
+deny: ## licences, bans and sources of the dependencies
+	@infra/checks/deny.sh
+sqlx-prepare: ## regenerate .sqlx, the checked queries' offline data
+	@infra/local/test.sh infra/checks/sqlx.sh write
+openapi: ## regenerate docs/openapi.json from the code
+	@infra/checks/openapi.sh write
+check-generated: ## fail if .sqlx or docs/openapi.json differ from the code
+	@infra/checks/openapi.sh check
+	@infra/local/test.sh infra/checks/sqlx.sh check
+check-settings: ## fail if .env.example and the services' --help name different settings
+	@infra/checks/settings.sh
+check-scripts: ## shellcheck over every script, where it is installed
+	@infra/checks/scripts.sh
+ci: ## what CI runs
+	@.ci/run

@@ -1,0 +1,130 @@
+# shellcheck shell=bash
+# What the local stack needs from the system, and how to get it. Only Rust is expected to be there.
+
+# Each check prints nothing and succeeds if the thing is there.
+needs=(postgres java mvn compiler curl flock)
+has_postgres() { postgres_bindir >/dev/null; }
+has_java() { java_new_enough; }
+# Maven only fetches Kafka, so it may be gone again afterwards.
+has_mvn() { kafka_libs_current || have mvn; }
+# librdkafka and ring are C, built by cargo.
+has_compiler() { have cc && have c++ && have make; }
+has_curl() { have curl; }
+has_flock() { have flock && have setsid; }
+
+# package NAME MANAGER: what to install for a need.
+package() {
+    case $2:$1 in
+        apt:postgres) echo postgresql ;;
+        apt:java) apt_java_package ;;
+        apt:mvn) echo maven ;;
+        apt:compiler) echo build-essential ;;
+        apt:flock) echo util-linux ;;
+        dnf:postgres) echo postgresql-server ;;
+        dnf:java) echo java-21-openjdk-headless ;;
+        dnf:mvn) echo maven ;;
+        dnf:compiler) echo gcc gcc-c++ make ;;
+        dnf:flock) echo util-linux ;;
+        pacman:postgres) echo postgresql ;;
+        pacman:java) echo jre21-openjdk-headless ;;
+        pacman:mvn) echo maven ;;
+        pacman:compiler) echo base-devel ;;
+        pacman:flock) echo util-linux ;;
+        brew:postgres) echo postgresql@17 ;;
+        brew:java) echo openjdk@21 ;;
+        brew:mvn) echo maven ;;
+        brew:compiler) echo gcc make ;;
+        brew:flock) echo util-linux ;;
+        *) echo "$1" ;;
+    esac
+}
+
+# apt_java_package: the newest long-term release that this system's lists have.
+apt_java_package() {
+    local version
+    for version in 21 17; do
+        if apt-cache show "openjdk-$version-jre-headless" >/dev/null 2>&1; then
+            echo "openjdk-$version-jre-headless"
+            return
+        fi
+    done
+    echo default-jre-headless
+}
+
+missing_needs() {
+    local need
+    for need in "${needs[@]}"; do
+        "has_$need" || echo "$need"
+    done
+}
+
+# require_prerequisites: installs what is missing, or says what to install and ends.
+require_prerequisites() {
+    local missing
+    [[ $(uname -s) == Linux ]] ||
+        die "without a container engine the stack runs on Linux only: install Docker, start it, and run this again"
+    have cargo || die "Rust is missing: install rustup (https://rustup.rs), then run this again"
+    mapfile -t missing < <(missing_needs)
+    ((${#missing[@]} > 0)) || return 0
+    say "missing: ${missing[*]}"
+    if have apt-get && become_root true 2>/dev/null; then
+        apt_install "${missing[@]}"
+    else
+        say_what_to_install "${missing[@]}"
+    fi
+    mapfile -t missing < <(missing_needs)
+    ((${#missing[@]} == 0)) || die_still_missing "${missing[@]}"
+}
+
+# become_root COMMAND…: fails rather than asks for a password.
+become_root() {
+    if ((EUID == 0)); then "$@"; else sudo -n "$@"; fi
+}
+
+apt_install() {
+    local packages need
+    become_root apt-get -q update </dev/null
+    packages=()
+    for need in "$@"; do
+        packages+=("$(package "$need" apt)")
+    done
+    say "installing ${packages[*]}"
+    without_main_cluster become_root env DEBIAN_FRONTEND=noninteractive apt-get -q -y \
+        -o DPkg::Lock::Timeout=300 install --no-install-recommends "${packages[@]}" </dev/null
+}
+
+# without_main_cluster COMMAND…: Debian's package makes a server of its own and starts it when it is
+# installed. Nobody here needs it, so for as long as the command runs it is told not to.
+without_main_cluster() {
+    local conf=/etc/postgresql-common/createcluster.d/postonce.conf status=0
+    become_root mkdir -p "${conf%/*}"
+    echo 'create_main_cluster = false' | become_root tee "$conf" >/dev/null
+    "$@" || status=$?
+    become_root rm -f "$conf"
+    return "$status"
+}
+
+say_what_to_install() {
+    local manager command need packages=()
+    for manager in apt-get:apt dnf:dnf pacman:pacman brew:brew; do
+        if have "${manager%:*}"; then break; fi
+    done
+    for need in "$@"; do
+        packages+=("$(package "$need" "${manager#*:}")")
+    done
+    case $manager in
+        apt-get:apt) command='sudo apt-get install' ;;
+        dnf:dnf) command='sudo dnf install' ;;
+        pacman:pacman) command='sudo pacman -S' ;;
+        *) command='brew install' ;;
+    esac
+    die "this cannot be installed from here (no root, no sudo without a password, or no apt-get).
+Install it, then run the same command again:
+    $command ${packages[*]}"
+}
+
+die_still_missing() {
+    warn "installed what the system's packages offer, but still missing: $*"
+    warn "needed: PostgreSQL $postgres_version_min or newer (server programs), Java $java_version_min or newer"
+    die "install these by hand (for PostgreSQL: https://www.postgresql.org/download/), then run this again"
+}
