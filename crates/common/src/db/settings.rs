@@ -21,6 +21,15 @@ pub struct DatabaseSettings {
     pub database_statement_timeout_ms: u64,
 }
 
+/// Under SERIALIZABLE a sequential scan locks its whole table against every writer, and the planner
+/// prefers one for a table that is small or was never analysed. The statements of these sessions
+/// look rows up by key, so they are planned as that, once, whatever the statistics say.
+const POINT_LOOKUPS: [(&str, &str); 3] = [
+    ("enable_seqscan", "off"),
+    ("enable_mergejoin", "off"),
+    ("plan_cache_mode", "force_generic_plan"),
+];
+
 /// A PostgreSQL URL, read once at start. It is never printed: it may hold a password.
 #[derive(Clone)]
 pub struct DatabaseUrl(PgConnectOptions);
@@ -74,13 +83,19 @@ impl DatabaseUrl {
         isolation: Isolation,
     ) -> PgConnectOptions {
         let timeout = format!("{}ms", settings.database_statement_timeout_ms);
-        self.0.clone().application_name(service).options([
+        let session = self.0.clone().application_name(service).options([
             ("synchronous_commit", "on"),
             ("default_transaction_isolation", isolation.as_sql()),
             ("statement_timeout", timeout.as_str()),
             ("lock_timeout", timeout.as_str()),
             ("idle_in_transaction_session_timeout", timeout.as_str()),
-        ])
+            // Our statements are short; compiling one would take longer than running it.
+            ("jit", "off"),
+        ]);
+        match isolation {
+            Isolation::Serializable => session.options(POINT_LOOKUPS),
+            Isolation::ReadCommitted => session,
+        }
     }
 
     /// The connection without any of the services' session settings: for migrations and operators'

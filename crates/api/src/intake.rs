@@ -1,0 +1,147 @@
+//! The intake: many requests share a commit.
+//!
+//! A request waits in a bounded queue. A few lanes, chosen by account, each take everything that
+//! waits for them and write it in one SERIALIZABLE statement. No timer is involved: a lone request
+//! is written at once, a crowd shares a commit.
+
+mod answer;
+mod batch;
+mod key;
+mod lane;
+mod metrics;
+mod queue;
+mod settings;
+mod sql;
+mod write;
+
+use std::{sync::Arc, time::Duration};
+
+pub use answer::{IntakeError, Outcome, Overloaded, Refusal};
+use common::{
+    outbox::WakeUp,
+    types::{AccountId, AmountCents, Currency, TransactionId, TransactionType},
+};
+pub use key::{IdempotencyKey, InvalidIdempotencyKey};
+pub use settings::IntakeSettings;
+use sqlx::PgPool;
+use tokio::{
+    sync::mpsc,
+    time::{Instant, timeout_at},
+};
+use tokio_util::task::TaskTracker;
+
+use self::{
+    lane::Lane,
+    queue::{Bound, Ticket, Waiting, ticket},
+    write::Writer,
+};
+
+/// A payment instruction whose fields are all right in themselves.
+#[derive(Clone, Debug)]
+pub struct NewTransaction {
+    /// The account it is posted to; whether it exists is decided when it is written.
+    pub account_id: AccountId,
+    /// Minor units of the currency.
+    pub amount_cents: AmountCents,
+    /// Must be the account's.
+    pub currency: Currency,
+    /// Whether the amount is added or taken.
+    pub transaction_type: TransactionType,
+    /// The client's name for this payment, unique for its account.
+    pub idempotency_key: IdempotencyKey,
+}
+
+/// The way into the database for new transactions. Clones share one queue.
+#[derive(Clone, Debug)]
+pub struct Intake {
+    lanes: Arc<[mpsc::UnboundedSender<Waiting>]>,
+    bound: Bound,
+    deadline: Duration,
+}
+
+impl Intake {
+    /// Starts the lanes. They end when every clone of the intake is gone and the queue is written.
+    ///
+    /// The pool's sessions have to be SERIALIZABLE by default, and it should hold a connection for
+    /// each lane.
+    #[must_use]
+    pub fn start(
+        settings: &IntakeSettings,
+        pool: &PgPool,
+        topic: &str,
+        wake_up: &WakeUp,
+        tasks: &TaskTracker,
+    ) -> Self {
+        let bound = Bound::new(settings.intake_queue_rows_max);
+        let lanes = (0..settings.intake_lanes).map(|_| {
+            let (sender, receiver) = mpsc::unbounded_channel();
+            let writer = Writer::new(pool.clone(), topic.to_owned(), wake_up.clone());
+            let lane = Lane::new(
+                receiver,
+                bound.clone(),
+                writer,
+                settings.intake_batch_rows_max,
+            );
+            tasks.spawn(lane.run());
+            sender
+        });
+        Self {
+            lanes: lanes.collect(),
+            bound,
+            deadline: Duration::from_millis(settings.intake_deadline_ms),
+        }
+    }
+
+    /// Writes one transaction and answers once it is committed, or refused.
+    ///
+    /// A caller that goes away before its row is taken is dropped from the queue.
+    ///
+    /// # Errors
+    /// [`IntakeError`]: whether the transaction was written is said by the variant.
+    pub async fn submit(&self, new: NewTransaction) -> Result<Outcome, IntakeError> {
+        self.bound
+            .enter(1)
+            .map_err(|Overloaded| IntakeError::Overloaded)?;
+        let deadline = Instant::now() + self.deadline;
+        await_answer(self.enqueue(new), deadline).await
+    }
+
+    /// Writes many, each by itself; those of one account in the order given. The answers stand in
+    /// the items' order.
+    ///
+    /// # Errors
+    /// If the queue has no room for all of them: none was taken.
+    pub async fn submit_batch(
+        &self,
+        items: Vec<NewTransaction>,
+    ) -> Result<Vec<Result<Outcome, IntakeError>>, Overloaded> {
+        self.bound.enter(items.len())?;
+        let deadline = Instant::now() + self.deadline;
+        let tickets: Vec<_> = items.into_iter().map(|item| self.enqueue(item)).collect();
+        let mut answers = Vec::with_capacity(tickets.len());
+        for ticket in tickets {
+            answers.push(await_answer(ticket, deadline).await);
+        }
+        Ok(answers)
+    }
+
+    fn enqueue(&self, new: NewTransaction) -> Ticket {
+        let lane = common::types::Lane::of(new.account_id).number();
+        let lane = usize::try_from(lane).unwrap_or_default() % self.lanes.len();
+        // The id is made once, here, and kept over every retry: a row found under it later was
+        // written for this very request.
+        let (waiting, ticket) = ticket(TransactionId::new(), new);
+        // A lane that is gone has dropped its receiver, and the ticket tells.
+        let _gone = self.lanes[lane].send(waiting);
+        ticket
+    }
+}
+
+async fn await_answer(mut ticket: Ticket, deadline: Instant) -> Result<Outcome, IntakeError> {
+    match timeout_at(deadline, ticket.answered()).await {
+        Ok(Some(answer)) => answer,
+        // The deadline passed, or the lane is gone: what matters is whether the row was taken.
+        Ok(None) | Err(_) if ticket.abandon() => Err(IntakeError::NotWritten),
+        Ok(None) | Err(_) => Err(IntakeError::OutcomeUnknown),
+    }
+}
