@@ -1,0 +1,25 @@
+#!/usr/bin/env bash
+# The checked queries' offline data in .sqlx, against a freshly migrated database.
+#   sqlx.sh write|check       inside the environment that infra/local/test.sh makes
+# shellcheck source=infra/lib/common.sh
+. "$(dirname "$0")/../lib/common.sh"
+# shellcheck source=infra/lib/tools.sh
+. "$root/infra/lib/tools.sh"
+
+require_tool sqlx-cli 0.9.0 --no-default-features --features postgres
+sqlx() { "$tools_dir/bin/cargo-sqlx" sqlx "$@"; }
+
+cd "$root"
+# A database of its own, beside those of the tests: what the migrations make and nothing else.
+DATABASE_URL=${DATABASE_URL%/*}/postonce_checked_queries
+export DATABASE_URL
+unset SQLX_OFFLINE
+sqlx database drop -y --force >/dev/null
+sqlx database create
+sqlx migrate run --source migrations >/dev/null
+
+case ${1:-} in
+    write) sqlx prepare --workspace -- --all-targets --locked ;;
+    check) sqlx prepare --workspace --check -- --all-targets --locked ;;
+    *) die "usage: sqlx.sh write|check" ;;
+esac
