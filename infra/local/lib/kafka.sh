@@ -25,7 +25,7 @@ kafka_fetch() {
     if ! kafka_libs_current; then
         say "fetching Apache Kafka from Maven Central"
         rm -rf "$kafka_libs.new"
-        mvn --batch-mode --quiet --file "$root/infra/local/kafka/pom.xml" dependency:copy-dependencies \
+        mvn --batch-mode --quiet -Dstyle.color=never --file "$root/infra/local/kafka/pom.xml" dependency:copy-dependencies \
             -DincludeScope=runtime -DoutputDirectory="$kafka_libs.new" </dev/null ||
             die "mvn could not fetch Apache Kafka (the lines above say why)"
         cp "$root/infra/local/kafka/pom.xml" "$kafka_libs.new/pom.xml"

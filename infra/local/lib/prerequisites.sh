@@ -43,7 +43,8 @@ package() {
 apt_java_package() {
     local version
     for version in 21 17; do
-        if apt-cache show "openjdk-$version-jre-headless" >/dev/null 2>&1; then
+        # Not `apt-cache show`, which also knows packages that are only mentioned by others.
+        if apt-cache policy "openjdk-$version-jre-headless" | grep -q 'Candidate: [0-9]'; then
             echo "openjdk-$version-jre-headless"
             return
         fi
@@ -68,7 +69,7 @@ require_prerequisites() {
     ((${#missing[@]} > 0)) || return 0
     say "missing: ${missing[*]}"
     if have apt-get && become_root true 2>/dev/null; then
-        apt_install "${missing[@]}"
+        apt_install "${missing[@]}" || warn "apt-get did not succeed (the lines above say why)"
     else
         say_what_to_install "${missing[@]}"
     fi
@@ -83,7 +84,7 @@ become_root() {
 
 apt_install() {
     local packages need
-    become_root apt-get -q update </dev/null
+    become_root apt-get -q update </dev/null || return
     packages=()
     for need in "$@"; do
         packages+=("$(package "$need" apt)")
