@@ -25,9 +25,11 @@ kafka_fetch() {
     if ! kafka_libs_current; then
         say "fetching Apache Kafka from Maven Central"
         rm -rf "$kafka_libs.new"
-        mvn --batch-mode --quiet -Dstyle.color=never --file "$root/infra/local/kafka/pom.xml" dependency:copy-dependencies \
-            -DincludeScope=runtime -DoutputDirectory="$kafka_libs.new" </dev/null ||
-            die "mvn could not fetch Apache Kafka (the lines above say why)"
+        mvn --batch-mode --file "$root/infra/local/kafka/pom.xml" dependency:copy-dependencies \
+            -DincludeScope=runtime -DoutputDirectory="$kafka_libs.new" </dev/null >"$kafka_libs.log" 2>&1 || {
+            tail -n 20 "$kafka_libs.log" >&2
+            die "mvn could not fetch Apache Kafka: see .local/kafka-libs.log"
+        }
         cp "$root/infra/local/kafka/pom.xml" "$kafka_libs.new/pom.xml"
         rm -rf "$kafka_libs"
         mv "$kafka_libs.new" "$kafka_libs"
