@@ -1,0 +1,168 @@
+//! The slice's statements. Its caller begins and commits.
+
+use std::collections::{HashMap, HashSet};
+
+use common::types::{
+    AccountId, AccountStatus, AmountCents, Currency, EventId, TransactionId, TransactionStatus,
+    TransactionType,
+};
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use super::{
+    changes::{Changes, Rows},
+    plan::Accepted,
+};
+use crate::{
+    event::Event,
+    ledger::{AccountState, TransactionRow},
+};
+
+/// Locks accounts until the transaction ends, and reads them. A lock that does not touch the key
+/// lets rows that only refer to the account pass.
+pub(super) async fn lock_accounts(
+    connection: &mut PgConnection,
+    ids: &[Uuid],
+) -> Result<HashMap<AccountId, AccountState>, sqlx::Error> {
+    let rows = sqlx::query!(
+        r#"SELECT id, currency, status AS "status: AccountStatus", balance_cents, entry_count
+             FROM accounts
+            WHERE id = ANY($1)
+            ORDER BY id
+              FOR NO KEY UPDATE"#,
+        ids,
+    )
+    .fetch_all(connection)
+    .await?;
+    rows.into_iter()
+        .map(|row| {
+            let state = AccountState {
+                currency: currency(row.currency)?,
+                status: row.status,
+                balance_cents: row.balance_cents,
+                entry_count: row.entry_count,
+            };
+            Ok((AccountId(row.id), state))
+        })
+        .collect()
+}
+
+/// Reads the events' transactions. It runs behind the locks, so it sees what other workers made of
+/// them.
+pub(super) async fn transactions(
+    connection: &mut PgConnection,
+    events: &[Event],
+) -> Result<HashMap<TransactionId, Accepted>, sqlx::Error> {
+    let (ids, account_ids) = keys(events);
+    let rows = sqlx::query!(
+        r#"SELECT transactions.id, transactions.account_id, currency,
+                  amount_cents AS "amount: AmountCents",
+                  type AS "transaction_type: TransactionType",
+                  status AS "status: TransactionStatus",
+                  extract(epoch FROM clock_timestamp() - created_at)::float8 AS "age_seconds!"
+             FROM unnest($1::uuid[], $2::uuid[]) AS event (id, account_id)
+             JOIN transactions USING (id, account_id)"#,
+        &ids,
+        &account_ids,
+    )
+    .fetch_all(connection)
+    .await?;
+    rows.into_iter()
+        .map(|row| {
+            let id = TransactionId(row.id);
+            let accepted = TransactionRow {
+                id,
+                account_id: AccountId(row.account_id),
+                amount: row.amount,
+                currency: currency(row.currency)?,
+                transaction_type: row.transaction_type,
+                status: row.status,
+            };
+            Ok((id, Accepted { row: accepted, age_seconds: row.age_seconds }))
+        })
+        .collect()
+}
+
+/// Writes the events down as closed, and answers which of them were not yet.
+pub(super) async fn close_events(
+    connection: &mut PgConnection,
+    events: &[Event],
+) -> Result<HashSet<EventId>, sqlx::Error> {
+    let (ids, account_ids) = keys(events);
+    // A `transaction.created` event bears the id of its transaction.
+    let unseen = sqlx::query_scalar!(
+        "INSERT INTO processed_events (event_id, account_id, transaction_id)
+         SELECT id, account_id, id FROM unnest($1::uuid[], $2::uuid[]) AS event (id, account_id)
+         ON CONFLICT DO NOTHING
+         RETURNING event_id",
+        &ids,
+        &account_ids,
+    )
+    .fetch_all(connection)
+    .await?;
+    Ok(unseen.into_iter().map(EventId).collect())
+}
+
+/// Writes what was decided: entries, balances and final states, in one round trip. The status guard
+/// keeps a final transaction as it is, even against a decision made from something stale.
+pub(super) async fn post(
+    connection: &mut PgConnection,
+    changes: &Changes,
+) -> Result<Rows, sqlx::Error> {
+    let Changes { entries, accounts, transactions } = changes;
+    sqlx::query_as!(
+        Rows,
+        r#"WITH entry AS (
+               INSERT INTO ledger_entries
+                      (account_id, entry_no, transaction_id, amount_cents, balance_after_cents)
+               SELECT * FROM unnest($1::uuid[], $2::bigint[], $3::uuid[], $4::bigint[], $5::bigint[])
+               RETURNING 1
+           ), account AS (
+               UPDATE accounts
+                  SET balance_cents = next.balance_cents, entry_count = next.entry_count,
+                      updated_at = now()
+                 FROM unnest($6::uuid[], $7::bigint[], $8::bigint[])
+                      AS next (id, balance_cents, entry_count)
+                WHERE accounts.id = next.id
+               RETURNING 1
+           ), transaction AS (
+               UPDATE transactions
+                  SET status = next.status, failure_reason = next.failure_reason,
+                      processed_at = now()
+                 FROM unnest($9::uuid[], $10::uuid[], $11::text[], $12::text[])
+                      AS next (id, account_id, status, failure_reason)
+                WHERE transactions.id = next.id AND transactions.account_id = next.account_id
+                  AND transactions.status IN ('PENDING', 'PROCESSING')
+               RETURNING 1
+           )
+           SELECT (SELECT count(*) FROM entry) AS "entries!",
+                  (SELECT count(*) FROM account) AS "accounts!",
+                  (SELECT count(*) FROM transaction) AS "transactions!""#,
+        &entries.account_ids,
+        &entries.entry_nos,
+        &entries.transaction_ids,
+        &entries.amounts_cents,
+        &entries.balances_after_cents,
+        &accounts.ids,
+        &accounts.balances_cents,
+        &accounts.entry_counts,
+        &transactions.ids,
+        &transactions.account_ids,
+        &transactions.statuses as &[&str],
+        &transactions.failure_reasons as &[Option<&str>],
+    )
+    .fetch_one(connection)
+    .await
+}
+
+fn keys(events: &[Event]) -> (Vec<Uuid>, Vec<Uuid>) {
+    events
+        .iter()
+        .map(|event| (event.transaction.transaction_id.0, event.transaction.account_id.0))
+        .unzip()
+}
+
+/// A CHECK lets only codes through; one that is unknown here is the schema's fault, not the event's.
+fn currency(code: String) -> Result<Currency, sqlx::Error> {
+    code.try_into().map_err(|error| sqlx::Error::Decode(Box::new(error)))
+}
