@@ -114,8 +114,8 @@ pub(super) async fn accept(
            )
            SELECT answer.created AS "created!",
                   now() AS "now!",
-                  answer.account_status AS "account_status: AccountStatus",
-                  answer.account_currency,
+                  answer.account_status AS "account_status?: AccountStatus",
+                  answer.account_currency AS "account_currency?",
                   stored.id AS "stored_id?: TransactionId",
                   stored.amount_cents AS "stored_amount_cents?",
                   stored.currency AS "stored_currency?",

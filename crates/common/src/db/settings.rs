@@ -3,21 +3,25 @@ use std::{fmt, str::FromStr, time::Duration};
 use clap::{Args, ValueEnum};
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 
+const CONNECTIONS_MAX: u32 = 8;
+const ACQUIRE_TIMEOUT_MS: u64 = 3_000;
+const STATEMENT_TIMEOUT_MS: u64 = 5_000;
+
 /// Where the database is and how sessions behave. `DATABASE_URL` itself belongs to each service,
 /// because each has a role of its own.
 #[derive(Args, Clone, Debug)]
 pub struct DatabaseSettings {
     /// Most connections held open in the pool
-    #[arg(long, env, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    #[arg(long, env, default_value_t = CONNECTIONS_MAX, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub database_connections_max: u32,
 
     /// How long to wait for a free connection of the pool, in milliseconds
-    #[arg(long, env, default_value_t = 3_000, value_parser = clap::value_parser!(u64).range(10..=60_000))]
+    #[arg(long, env, default_value_t = ACQUIRE_TIMEOUT_MS, value_parser = clap::value_parser!(u64).range(10..=60_000))]
     pub database_acquire_timeout_ms: u64,
 
     /// How long the server lets one statement run, in milliseconds; kept below the consumer group's
     /// session timeout, so that a frozen process holds no lock for ever
-    #[arg(long, env, default_value_t = 5_000, value_parser = clap::value_parser!(u64).range(100..=9_000))]
+    #[arg(long, env, default_value_t = STATEMENT_TIMEOUT_MS, value_parser = clap::value_parser!(u64).range(100..=9_000))]
     pub database_statement_timeout_ms: u64,
 }
 
@@ -48,9 +52,26 @@ impl FromStr for DatabaseUrl {
     }
 }
 
+impl From<PgConnectOptions> for DatabaseUrl {
+    fn from(options: PgConnectOptions) -> Self {
+        Self(options)
+    }
+}
+
 impl fmt::Debug for DatabaseUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("DatabaseUrl(…)")
+    }
+}
+
+impl Default for DatabaseSettings {
+    /// The defaults of the flags.
+    fn default() -> Self {
+        Self {
+            database_connections_max: CONNECTIONS_MAX,
+            database_acquire_timeout_ms: ACQUIRE_TIMEOUT_MS,
+            database_statement_timeout_ms: STATEMENT_TIMEOUT_MS,
+        }
     }
 }
 
@@ -105,17 +126,25 @@ impl DatabaseUrl {
         self.0.clone()
     }
 
-    /// A pool of such sessions; nothing is connected until it is used, so a service starts while
-    /// its database is away.
+    /// A pool of such sessions.
     #[must_use]
     pub fn pool(&self, settings: &DatabaseSettings, service: &str, isolation: Isolation) -> PgPool {
+        settings.pool(self.session(settings, service, isolation))
+    }
+}
+
+impl DatabaseSettings {
+    /// A pool of sessions; nothing is connected until it is used, so a service starts while its
+    /// database is away.
+    #[must_use]
+    pub fn pool(&self, session: PgConnectOptions) -> PgPool {
         PgPoolOptions::new()
-            .max_connections(settings.database_connections_max)
-            .acquire_timeout(Duration::from_millis(settings.database_acquire_timeout_ms))
+            .max_connections(self.database_connections_max)
+            .acquire_timeout(Duration::from_millis(self.database_acquire_timeout_ms))
             // A broken connection shows itself at its first statement, and every caller retries;
             // asking before each use would cost a round trip a batch.
             .test_before_acquire(false)
-            .connect_lazy_with(self.session(settings, service, isolation))
+            .connect_lazy_with(session)
     }
 }
 
