@@ -32,9 +32,9 @@ settings=$(all_settings | sort -u)
 diff -u --label "$example" --label '--help' <(example_settings | names) <(names <<<"$settings") ||
     die "$example and --help name different settings"
 
-# The defaults of those settings of which there is one line only, that is, one default.
-shared=$(awk '{ lines[$1]++; text[$1] = $0 } END { for (name in lines) if (lines[name] == 1) print text[name] }' \
-    <<<"$settings" | sort)
+# Those settings of which there is one line only, that is, one default, and which show it.
+shared=$(awk '{ lines[$1]++; text[$1] = $0; shown[$1] = NF > 1 }
+    END { for (name in lines) if (lines[name] == 1 && shown[name]) print text[name] }' <<<"$settings" | sort)
 diff -u --label "$example" --label '--help' \
     <(example_settings | sort | grep -wFf <(names <<<"$shared")) <(printf '%s\n' "$shared") ||
     die "$example and --help show different defaults"

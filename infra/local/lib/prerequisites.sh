@@ -105,27 +105,24 @@ without_main_cluster() {
     return "$status"
 }
 
+# say_what_to_install NEED…: in the words of the package manager that is there.
 say_what_to_install() {
-    local manager command need packages=()
-    for manager in apt-get:apt dnf:dnf pacman:pacman brew:brew; do
-        if have "${manager%:*}"; then break; fi
+    local manager need packages=()
+    local -A commands=([apt]='sudo apt-get install' [dnf]='sudo dnf install' [pacman]='sudo pacman -S' [brew]='brew install')
+    for manager in apt dnf pacman brew none; do
+        if have "${manager/apt/apt-get}"; then break; fi
     done
+    [[ $manager != none ]] || die_still_missing "$@"
     for need in "$@"; do
-        packages+=("$(package "$need" "${manager#*:}")")
+        packages+=("$(package "$need" "$manager")")
     done
-    case $manager in
-        apt-get:apt) command='sudo apt-get install' ;;
-        dnf:dnf) command='sudo dnf install' ;;
-        pacman:pacman) command='sudo pacman -S' ;;
-        *) command='brew install' ;;
-    esac
     die "this cannot be installed from here (no root, no sudo without a password, or no apt-get).
 Install it, then run the same command again:
-    $command ${packages[*]}"
+    ${commands[$manager]} ${packages[*]}"
 }
 
 die_still_missing() {
-    warn "installed what the system's packages offer, but still missing: $*"
-    warn "needed: PostgreSQL $postgres_version_min or newer (server programs), Java $java_version_min or newer"
-    die "install these by hand (for PostgreSQL: https://www.postgresql.org/download/), then run this again"
+    die "still missing: $*. Needed are the server programs of PostgreSQL $postgres_version_min or newer, Java
+$java_version_min or newer, Maven, a C and a C++ compiler, make, curl, flock and setsid (util-linux).
+Install what is missing by hand, then run the same command again."
 }
