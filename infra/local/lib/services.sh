@@ -41,7 +41,6 @@ service_pidfile() { printf '%s' "$instance_dir/run/$1.pid"; }
 # never what the calling shell happens to export: after `eval "$(make -s env)"` that would make every
 # service the database's owner.
 service_environment() {
-    printf '%s\n' "PATH=$PATH" "HOME=${HOME:-/}"
     dotenv
     printf '%s\n' "DATABASE_URL=postgres://postonce_$1:postonce_$1@127.0.0.1:$postgres_port/postonce" \
         "KAFKA_BROKERS=127.0.0.1:$kafka_port" "API_BIND_ADDR=${api_url#http://}" \
