@@ -18,15 +18,17 @@ container_engine_answers() {
     have docker && timeout 10 docker info >/dev/null 2>&1 && docker compose version >/dev/null 2>&1
 }
 
-# choose_engine: that of the running stack, which only `up` may start anew in the other way.
+# choose_engine COMMAND: the first `up` decides, and the choice stays with the data until `reset`.
+# Before it there is nothing in containers that could be this clone's.
 choose_engine() {
-    local wanted=native running
-    running=$(cat "$engine_file" 2>/dev/null || true)
-    if [[ ${POSTONCE_LOCAL-} != 1 ]] && container_engine_answers; then wanted=containers; fi
-    if [[ $running && ${POSTONCE_LOCAL-} == 1 && $running != native ]]; then
-        die "the stack was started in containers: make down first"
+    engine=native
+    if [[ -f $engine_file ]]; then
+        engine=$(<"$engine_file")
+        [[ $engine == native || ${POSTONCE_LOCAL-} != 1 ]] ||
+            die "this clone's stack lives in containers: make reset first"
+    elif [[ $1 == up && ${POSTONCE_LOCAL-} != 1 ]] && container_engine_answers; then
+        engine=containers
     fi
-    engine=${running:-$wanted}
 }
 
 load_engine() {
@@ -48,14 +50,11 @@ up() {
 }
 
 command=${1:-}
-choose_engine
+choose_engine "$command"
 load_engine
 case $command in
     up) up ;;
-    down)
-        stack_down
-        rm -f "$engine_file"
-        ;;
+    down) stack_down ;;
     status) stack_status ;;
     logs) stack_logs "${2-}" ;;
     env) print_env ;;

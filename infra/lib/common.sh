@@ -27,3 +27,6 @@ wait_until() {
 
 # new_uuid: a random UUID, straight from the kernel.
 new_uuid() { cat /proc/sys/kernel/random/uuid; }
+
+# clone_hash: tells clones apart where their paths would be too long or not allowed.
+clone_hash() { printf '%s' "$root" | sha256sum | cut -c1-12; }

@@ -1,7 +1,10 @@
 # shellcheck shell=bash
 # The stack in containers: the same functions as infra/local/lib/services.sh, over infra/compose.yaml.
 
-compose() { docker compose -f "$root/infra/compose.yaml" "$@"; }
+# Each clone is a project of its own, so that none stops another's containers.
+compose() {
+    docker compose --project-name "postonce-$(clone_hash)" --file "$root/infra/compose.yaml" "$@"
+}
 
 stack_up() {
     say "building and starting the containers"

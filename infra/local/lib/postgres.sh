@@ -23,7 +23,7 @@ postgres_place() {
         postgres_home=$(readlink -f "$postgres_link")
         postgres_user=$(stat -c %U "$postgres_home")
     elif ((EUID == 0)); then
-        postgres_home=/var/lib/postonce/$(printf '%s' "$root" | sha256sum | cut -c1-12)-$instance
+        postgres_home=/var/lib/postonce/$(clone_hash)-$instance
         postgres_user=postgres
         id postgres >/dev/null 2>&1 || postgres_user=postonce
     else
@@ -90,7 +90,7 @@ postgres_make_home() {
         id "$postgres_user" >/dev/null 2>&1 ||
             useradd --system --user-group --no-create-home --shell /usr/sbin/nologin "$postgres_user"
         if [[ -d $postgres_home ]] && ! cmp -s "$id_file" "$postgres_home/id"; then
-            say "$postgres_home is left over from a clone that was at this path before: removing it"
+            say "$postgres_home is left over from a clone that was at this path before"
             postgres_remove
         fi
     fi
@@ -166,6 +166,7 @@ postgres_remove() {
     if pid=$(postmaster_pid "$postgres_data"); then
         end_pid "$pid" 10 INT QUIT
     fi
+    [[ ! -e $postgres_home ]] || say "removing $postgres_home"
     rm -rf "$postgres_home"
     [[ ! -L $postgres_link ]] || rm -f "$postgres_link"
 }
