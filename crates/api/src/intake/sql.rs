@@ -32,26 +32,26 @@ pub(super) struct Written {
 
 /// The batch as one array a column, the shape in which `unnest` takes it.
 #[derive(Default)]
-struct Columns {
+struct Columns<'a> {
     ids: Vec<Uuid>,
     account_ids: Vec<Uuid>,
     amounts_cents: Vec<i64>,
-    currencies: Vec<String>,
-    types: Vec<String>,
-    keys: Vec<String>,
+    currencies: Vec<&'a str>,
+    types: Vec<&'a str>,
+    keys: Vec<&'a str>,
     lanes: Vec<i16>,
     payloads: Vec<String>,
 }
 
-impl Columns {
-    fn push(&mut self, row: &Row) -> Result<(), serde_json::Error> {
+impl<'a> Columns<'a> {
+    fn push(&mut self, row: &'a Row) -> Result<(), serde_json::Error> {
         let new = &row.new;
         self.ids.push(row.id.0);
         self.account_ids.push(new.account_id.0);
         self.amounts_cents.push(new.amount_cents.get());
-        self.currencies.push(new.currency.as_str().to_owned());
-        self.types.push(new.transaction_type.as_str().to_owned());
-        self.keys.push(new.idempotency_key.as_str().to_owned());
+        self.currencies.push(new.currency.as_str());
+        self.types.push(new.transaction_type.as_str());
+        self.keys.push(new.idempotency_key.as_str());
         self.lanes.push(Lane::of(new.account_id).number());
         self.payloads
             .push(serde_json::to_string(&TransactionCreated {
@@ -136,9 +136,9 @@ pub(super) async fn accept(
         &columns.ids,
         &columns.account_ids,
         &columns.amounts_cents,
-        &columns.currencies,
-        &columns.types,
-        &columns.keys,
+        &columns.currencies as &[&str],
+        &columns.types as &[&str],
+        &columns.keys as &[&str],
         &columns.lanes,
         &columns.payloads,
         topic,
