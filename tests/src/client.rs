@@ -1,0 +1,260 @@
+use std::{
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use reqwest::{Method, RequestBuilder, StatusCode, header::HeaderMap};
+use serde_json::{Value, json};
+use tokio::time::{Instant, sleep};
+use uuid::Uuid;
+
+use crate::{
+    book::{Book, Payment},
+    wait::{PATIENCE, eventually},
+};
+
+/// How long one request may take. It is longer than any deadline of the api's, so that the api
+/// decides.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+/// The pause before a payment without a clear answer is sent again.
+const AGAIN_AFTER: Duration = Duration::from_millis(50);
+
+/// Where the api listens at the moment: a restarted one listens elsewhere.
+#[derive(Clone, Debug, Default)]
+pub struct Address(Arc<Mutex<Option<SocketAddr>>>);
+
+impl Address {
+    /// The api listens here from now on.
+    pub fn set(&self, address: SocketAddr) {
+        *self.0.lock().unwrap() = Some(address);
+    }
+
+    /// Where it listens.
+    ///
+    /// # Panics
+    /// If no api was started yet.
+    #[must_use]
+    pub fn get(&self) -> SocketAddr {
+        self.0.lock().unwrap().expect("no api was started")
+    }
+}
+
+/// An answer, read to its end.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// The status.
+    pub status: StatusCode,
+    /// The headers.
+    pub headers: HeaderMap,
+    /// The JSON of the body; null for none.
+    pub body: Value,
+}
+
+impl Answer {
+    /// A header's text; empty without one.
+    #[must_use]
+    pub fn header(&self, name: &str) -> &str {
+        let value = self.headers.get(name);
+        value.and_then(|value| value.to_str().ok()).unwrap_or("")
+    }
+
+    /// Holds the answer to a status.
+    ///
+    /// # Panics
+    /// If it has another one.
+    #[must_use]
+    pub fn expect(self, status: u16) -> Self {
+        assert_eq!(self.status.as_u16(), status, "{}", self.body);
+        self
+    }
+
+    /// Holds the answer to be a problem of this status and code (RFC 9457).
+    ///
+    /// # Panics
+    /// If it is none.
+    #[must_use]
+    pub fn expect_problem(self, status: u16, code: &str) -> Self {
+        assert_eq!(self.header("content-type"), "application/problem+json");
+        assert_eq!(self.body["code"], code, "{}", self.body);
+        self.expect(status)
+    }
+
+    /// The id that the body names.
+    ///
+    /// # Panics
+    /// If it names none.
+    #[must_use]
+    pub fn id(&self) -> Uuid {
+        let id = self.body["id"].as_str().and_then(|id| id.parse().ok());
+        id.unwrap_or_else(|| panic!("no id in {}", self.body))
+    }
+}
+
+/// A client of the api with one key. Whatever payment it sends it writes into the test's book.
+#[derive(Clone, Debug)]
+pub struct Client {
+    http: reqwest::Client,
+    api: Address,
+    key: Option<String>,
+    book: Book,
+}
+
+impl Client {
+    /// A client with a key, or with none.
+    #[must_use]
+    pub fn new(api: Address, key: Option<String>, book: Book) -> Self {
+        let http = reqwest::Client::builder()
+            .no_proxy()
+            .timeout(REQUEST_TIMEOUT)
+            .build()
+            .expect("no HTTP client");
+        Self {
+            http,
+            api,
+            key,
+            book,
+        }
+    }
+
+    /// A request for a path, with the key.
+    #[must_use]
+    pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        let url = format!("http://{}{path}", self.api.get());
+        let request = self.http.request(method, url);
+        match &self.key {
+            Some(key) => request.bearer_auth(key),
+            None => request,
+        }
+    }
+
+    /// Sends a request; an error is a connection that failed or broke.
+    pub async fn send(&self, request: RequestBuilder) -> Result<Answer, reqwest::Error> {
+        let answer = request.send().await?;
+        let (status, headers) = (answer.status(), answer.headers().clone());
+        let bytes = answer.bytes().await?;
+        let body = if bytes.is_empty() {
+            Value::Null
+        } else {
+            serde_json::from_slice(&bytes)
+                .unwrap_or_else(|error| panic!("{status}, no JSON ({error}): {bytes:?}"))
+        };
+        Ok(Answer {
+            status,
+            headers,
+            body,
+        })
+    }
+
+    /// Gets a path.
+    ///
+    /// # Panics
+    /// If the connection breaks.
+    pub async fn get(&self, path: &str) -> Answer {
+        let request = self.request(Method::GET, path);
+        self.send(request).await.expect("GET failed")
+    }
+
+    /// Opens an account that holds EUR.
+    ///
+    /// # Panics
+    /// If it is not opened.
+    pub async fn open_account(&self) -> Uuid {
+        let request = self
+            .request(Method::POST, "/v1/accounts")
+            .json(&json!({ "currency": "EUR" }));
+        let opened = self.send(request).await.expect("no account was opened");
+        opened.expect(201).id()
+    }
+
+    /// Changes an account's status.
+    ///
+    /// # Panics
+    /// If it is not changed.
+    pub async fn set_account_status(&self, account: Uuid, status: &str) {
+        let request = self
+            .request(Method::PATCH, &format!("/v1/accounts/{account}"))
+            .json(&json!({ "status": status }));
+        let changed = self.send(request).await.expect("no status was changed");
+        assert_eq!(changed.expect(200).body["status"], status);
+    }
+
+    /// Sends a payment once; an error is a connection that failed or broke.
+    pub async fn try_pay(&self, payment: &Payment) -> Result<Answer, reqwest::Error> {
+        let request = self
+            .request(Method::POST, "/v1/transactions")
+            .header("Idempotency-Key", &payment.key)
+            .json(&payment.body());
+        self.book.sending(payment);
+        let answer = self.send(request).await?;
+        self.book.answered(payment, answer.status, &answer.body);
+        Ok(answer)
+    }
+
+    /// Sends a payment once.
+    ///
+    /// # Panics
+    /// If the connection breaks.
+    pub async fn pay(&self, payment: &Payment) -> Answer {
+        self.try_pay(payment).await.expect("the connection broke")
+    }
+
+    /// Sends a payment until it is acknowledged, as a careful client does: under the same key after
+    /// a broken connection, a 503 or a 504.
+    ///
+    /// # Panics
+    /// If it is refused, or not acknowledged in time.
+    pub async fn insist(&self, payment: &Payment) -> Uuid {
+        let deadline = Instant::now() + PATIENCE;
+        while Instant::now() < deadline {
+            match self.try_pay(payment).await {
+                Ok(answer) if answer.status.is_success() => return answer.id(),
+                Ok(answer) => assert!(
+                    matches!(answer.status.as_u16(), 503 | 504),
+                    "{}: {}",
+                    answer.status,
+                    answer.body
+                ),
+                Err(_broken) => {}
+            }
+            sleep(AGAIN_AFTER).await;
+        }
+        panic!("never acknowledged: {payment:?}")
+    }
+
+    /// Sends payments as one batch; what becomes of each is in the answer, and in the book.
+    ///
+    /// # Panics
+    /// If the connection breaks.
+    pub async fn pay_batch(&self, payments: &[Payment]) -> Answer {
+        let items: Vec<_> = payments.iter().map(Payment::item).collect();
+        let request = self
+            .request(Method::POST, "/v1/transactions/batch")
+            .json(&json!({ "transactions": items }));
+        payments
+            .iter()
+            .for_each(|payment| self.book.sending(payment));
+        let answer = self.send(request).await.expect("the connection broke");
+        for (index, payment) in payments.iter().enumerate() {
+            let result = &answer.body["results"][index];
+            let status = result["status"].as_u64().and_then(|s| u16::try_from(s).ok());
+            let status = status.and_then(|status| StatusCode::from_u16(status).ok());
+            let status = status.unwrap_or(answer.status);
+            self.book.answered(payment, status, &result["transaction"]);
+        }
+        answer
+    }
+
+    /// Waits until a transaction has come to its end, and hands it over.
+    ///
+    /// # Panics
+    /// If it does not end in time.
+    pub async fn ended(&self, transaction: Uuid) -> Value {
+        let path = format!("/v1/transactions/{transaction}");
+        eventually(&format!("the end of {transaction}"), async || {
+            let found = self.get(&path).await.expect(200).body;
+            matches!(found["status"].as_str(), Some("PROCESSED" | "FAILED")).then_some(found)
+        })
+        .await
+    }
+}

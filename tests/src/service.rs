@@ -1,0 +1,254 @@
+use std::{
+    collections::BTreeMap,
+    env,
+    net::SocketAddr,
+    path::PathBuf,
+    process::{ExitStatus, Output, Stdio},
+    sync::{Arc, Mutex},
+};
+
+use serde_json::Value;
+use tokio::{
+    io::{AsyncBufReadExt, AsyncRead, BufReader},
+    process::{Child, Command},
+    time::timeout,
+};
+
+use crate::{
+    database::Role,
+    wait::{PATIENCE, eventually},
+};
+
+/// One of the three services.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// The REST service.
+    Api,
+    /// Outbox to Kafka.
+    Publisher,
+    /// Kafka to ledger.
+    Worker,
+}
+
+impl Kind {
+    /// All there are, in the order in which a payment passes them.
+    pub const ALL: [Self; 3] = [Self::Api, Self::Publisher, Self::Worker];
+
+    /// The name of its binary.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Api => "api",
+            Self::Publisher => "publisher",
+            Self::Worker => "worker",
+        }
+    }
+
+    /// The role under which it works.
+    #[must_use]
+    pub const fn role(self) -> Role {
+        match self {
+            Self::Api => Role::Api,
+            Self::Publisher => Role::Publisher,
+            Self::Worker => Role::Worker,
+        }
+    }
+}
+
+/// The environment of a process: it inherits nothing else.
+pub(crate) type Settings = BTreeMap<String, String>;
+
+/// A service that a test has started. Clones are the same process, which is killed when the last
+/// one goes.
+#[derive(Clone, Debug)]
+pub struct Service(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    kind: Kind,
+    pid: u32,
+    child: tokio::sync::Mutex<Child>,
+    lines: Lines,
+    http: reqwest::Client,
+}
+
+type Lines = Arc<Mutex<Vec<String>>>;
+
+/// Where a service's binary lies: beside the running test.
+///
+/// # Panics
+/// If it was not built.
+#[must_use]
+pub fn binary(kind: Kind) -> PathBuf {
+    let test = env::current_exe().expect("a process without executable");
+    let profile = test.ancestors().nth(2).expect("a test outside of a target");
+    let binary = profile.join(kind.name());
+    assert!(
+        binary.is_file(),
+        "{} is missing: run `cargo build --workspace` first",
+        binary.display()
+    );
+    binary
+}
+
+/// A process of a binary that inherits no environment.
+pub(crate) fn command(kind: Kind, arguments: &[&str], settings: &Settings) -> Command {
+    let mut command = Command::new(binary(kind));
+    command
+        .args(arguments)
+        .env_clear()
+        .envs(settings)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true);
+    command
+}
+
+/// Runs a command of a binary to its end.
+pub(crate) async fn run(kind: Kind, arguments: &[&str], settings: &Settings) -> Output {
+    let output = command(kind, arguments, settings).output();
+    let output = timeout(PATIENCE, output).await.expect("it does not end");
+    output.expect("it does not start")
+}
+
+impl Service {
+    /// Starts a service and waits until it listens.
+    pub(crate) fn start(kind: Kind, settings: &Settings) -> Self {
+        let mut child = command(kind, &[], settings).spawn().unwrap();
+        let lines = Lines::default();
+        collect(child.stdout.take().unwrap(), &lines);
+        collect(child.stderr.take().unwrap(), &lines);
+        let http = reqwest::Client::builder().no_proxy().timeout(PATIENCE);
+        Self(Arc::new(Inner {
+            kind,
+            pid: child.id().expect("a child without pid"),
+            child: tokio::sync::Mutex::new(child),
+            lines,
+            http: http.build().unwrap(),
+        }))
+    }
+
+    /// Which of the three it is.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        self.0.kind
+    }
+
+    /// Waits for the address that one of its servers (`admin`, or `api`) got.
+    ///
+    /// # Panics
+    /// If it ends instead.
+    pub async fn address(&self, server: &str) -> SocketAddr {
+        let what = format!("{} ({server}) listens", self.label());
+        eventually(&what, async || {
+            assert!(self.runs().await, "{} has ended", self.label());
+            self.log().iter().find_map(|line| {
+                let line: Value = serde_json::from_str(line).ok()?;
+                (line["message"] == "listening" && line["server"] == server)
+                    .then(|| line["addr"].as_str().unwrap().parse().unwrap())
+            })
+        })
+        .await
+    }
+
+    /// What `/ready` or `/health` of its admin server says: status and body.
+    ///
+    /// # Panics
+    /// If it does not answer.
+    pub async fn probe(&self, path: &str) -> (u16, Value) {
+        let url = format!("http://{}{path}", self.address("admin").await);
+        let answer = self.0.http.get(url).send().await.expect("no answer");
+        let status = answer.status().as_u16();
+        (status, answer.json().await.expect("no JSON"))
+    }
+
+    /// Waits until it says that it is ready.
+    pub async fn ready(&self) {
+        eventually(&format!("{} is ready", self.label()), async || {
+            let (status, _reasons_are_in_the_log) = self.probe("/ready").await;
+            (status == 200).then_some(())
+        })
+        .await;
+    }
+
+    /// Waits until it says that it is not ready, and hands over the reasons.
+    pub async fn unready(&self) -> Value {
+        eventually(&format!("{} is unready", self.label()), async || {
+            let (status, body) = self.probe("/ready").await;
+            (status == 503).then(|| body["reasons"].clone())
+        })
+        .await
+    }
+
+    /// Sends a signal by its name, without `SIG`.
+    ///
+    /// # Panics
+    /// If there is no such process any more.
+    pub async fn signal(&self, name: &str) {
+        // The shell's own `kill`: not every machine has the program.
+        let status = Command::new("sh")
+            .args(["-c", "kill -s \"$0\" \"$1\"", name, &self.0.pid.to_string()])
+            .status()
+            .await;
+        assert!(status.unwrap().success(), "no {name} for {}", self.label());
+    }
+
+    /// Ends it as an operator does (SIGTERM), and holds it to a clean exit.
+    ///
+    /// # Panics
+    /// If it does not end in time, or with another code than 0.
+    pub async fn terminate(&self) {
+        self.signal("TERM").await;
+        let status = self.ended().await;
+        assert_eq!(status.code(), Some(0), "{}: {status}", self.label());
+    }
+
+    /// Ends it as a power cut does (SIGKILL).
+    pub async fn kill(&self) {
+        self.signal("KILL").await;
+        self.ended().await;
+    }
+
+    /// Waits for its end.
+    ///
+    /// # Panics
+    /// If it does not end in time.
+    pub async fn ended(&self) -> ExitStatus {
+        let mut child = self.0.child.lock().await;
+        let ended = timeout(PATIENCE, child.wait()).await;
+        ended
+            .unwrap_or_else(|_| panic!("{} does not end", self.label()))
+            .unwrap()
+    }
+
+    /// Whether the process is there.
+    ///
+    /// # Panics
+    /// If that cannot be told.
+    pub async fn runs(&self) -> bool {
+        self.0.child.lock().await.try_wait().unwrap().is_none()
+    }
+
+    /// What it has written so far to standard output and standard error.
+    #[must_use]
+    pub fn log(&self) -> Vec<String> {
+        self.0.lines.lock().unwrap().clone()
+    }
+
+    /// Its name and process, for messages.
+    #[must_use]
+    pub fn label(&self) -> String {
+        format!("{} {}", self.0.kind.name(), self.0.pid)
+    }
+}
+
+fn collect(stream: impl AsyncRead + Unpin + Send + 'static, lines: &Lines) {
+    let lines = Arc::clone(lines);
+    let mut stream = BufReader::new(stream).lines();
+    tokio::spawn(async move {
+        while let Ok(Some(line)) = stream.next_line().await {
+            lines.lock().unwrap().push(line);
+        }
+    });
+}
