@@ -24,7 +24,7 @@ reset: ## stop the stack and remove its data
 	@infra/stack.sh reset
 
 test: ## everything the tests need, then all tests; ARGS='-p api' is handed to cargo test
-	@infra/local/test.sh infra/checks/test.sh --workspace $(ARGS)
+	@infra/local/test.sh infra/checks/test.sh $(ARGS)
 e2e: ## only the end-to-end tests
 	@infra/local/test.sh infra/checks/test.sh -p e2e $(ARGS)
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The tests, inside the environment that infra/local/test.sh makes.
-#   test.sh ARGUMENT…      handed to cargo test
+#   test.sh ARGUMENT…      handed to cargo test, which takes the whole workspace unless told otherwise
 # shellcheck source=infra/lib/common.sh
 . "$(dirname "$0")/../lib/common.sh"
 

@@ -19,7 +19,7 @@ admin_url() {
 api_call() {
     local path=$1
     shift
-    curl -sS --max-time 30 --config <(printf 'header = "Authorization: Bearer %s"\n' "$(cat "$api_key_file")") \
+    curl -sS --max-time 30 --config <(printf 'header = "Authorization: Bearer %s"\n' "$(<"$api_key_file")") \
         --write-out '\n%{http_code}\n' "$api_url$path" "$@"
 }
 
@@ -37,7 +37,8 @@ api_expect() {
     shift
     answer=$("$@") || die "the API at $api_url does not answer"
     api_status=${answer##*$'\n'}
-    [[ $expected == *" $api_status "* ]] || die "the API answered $api_status instead of${expected% }: ${answer%$'\n'*}"
+    [[ $expected == *" $api_status "* ]] ||
+        die "the API answered $api_status instead of${expected% }: ${answer%$'\n'*}"
 }
 
 api_key_works() {

@@ -59,12 +59,24 @@ kafka_up() {
         say "Kafka runs on port $kafka_port"
         return
     fi
+    kafka_end_leftover
     require_free_port "$kafka_port" Kafka
     require_free_port "$controller_port" "Kafka's controller"
     kafka_fetch
     kafka_configure
     kafka_start
     say "Kafka started on port $kafka_port"
+}
+
+# kafka_end_leftover: a broker of a clone that was deleted, and cloned again at the same path, still
+# runs on files that are gone. Its command line names this very path.
+kafka_end_leftover() {
+    local cmdline cmdlines
+    mapfile -t cmdlines < <(grep -lsxzF "$kafka_config" /proc/[0-9]*/cmdline)
+    for cmdline in "${cmdlines[@]}"; do
+        say 'ending a Kafka that is left over from a clone that was at this path before'
+        end_pid "$(basename "$(dirname "$cmdline")")" 10 TERM
+    done
 }
 
 kafka_configure() {

@@ -63,12 +63,15 @@ postmaster_pid() {
 
 postgres_running() {
     postgres_place
-    postmaster_pid "$postgres_data" >/dev/null
+    postgres_ours && postmaster_pid "$postgres_data" >/dev/null
 }
 
+# postgres_ours: data of a clone that was deleted, and cloned again at the same path, carries another
+# id. A server may even still run on it.
+postgres_ours() { cmp -s "$instance_dir/id" "$postgres_home/id"; }
+
 postgres_up() {
-    postgres_place
-    if postmaster_pid "$postgres_data" >/dev/null; then
+    if postgres_running; then
         say "PostgreSQL runs on port $postgres_port"
     else
         require_free_port "$postgres_port" PostgreSQL
@@ -81,18 +84,17 @@ postgres_up() {
     postgres_psql -d postgres -f "$root/infra/postgres/roles.sql" >/dev/null
 }
 
-# postgres_make_home: the folder of the data, for the user who will own it. Data of a clone that was
-# deleted, and cloned again at the same path, belongs to nobody: it carries another id.
+# postgres_make_home: the folder of the data, for the user who will own it.
 postgres_make_home() {
     local id_file=$instance_dir/id
     [[ -f $id_file ]] || new_uuid >"$id_file"
     if ((EUID == 0)); then
         id "$postgres_user" >/dev/null 2>&1 ||
             useradd --system --user-group --no-create-home --shell /usr/sbin/nologin "$postgres_user"
-        if [[ -d $postgres_home ]] && ! cmp -s "$id_file" "$postgres_home/id"; then
-            say "$postgres_home is left over from a clone that was at this path before"
-            postgres_remove
-        fi
+    fi
+    if [[ -d $postgres_home ]] && ! postgres_ours; then
+        say "$postgres_home is left over from a clone that was at this path before"
+        postgres_remove
     fi
     [[ -d $postgres_home ]] || postgres_make_empty_home
 }
@@ -152,8 +154,7 @@ postgres_start() {
 # immediate one (the next start recovers from the WAL).
 postgres_down() {
     local pid
-    postgres_place
-    if pid=$(postmaster_pid "$postgres_data"); then
+    if postgres_running && pid=$(postmaster_pid "$postgres_data"); then
         end_pid "$pid" 30 INT QUIT
         say "PostgreSQL stopped"
     fi

@@ -49,8 +49,9 @@ service_environment() {
 
 # dotenv: the assignments of .env, as they stand (nothing is expanded), without surrounding quotes.
 dotenv() {
+    local name='([A-Za-z_][A-Za-z0-9_]*)' value="(\"([^\"]*)\"|'([^']*)'|(.*[^[:space:]])?)"
     [[ ! -f $root/.env ]] ||
-        sed -nE "s/^[[:space:]]*(export[[:space:]]+)?([A-Za-z_][A-Za-z0-9_]*)=(\"([^\"]*)\"|'([^']*)'|(.*[^[:space:]])?)[[:space:]]*$/\2=\4\5\6/p" "$root/.env"
+        sed -nE "s/^[[:space:]]*(export[[:space:]]+)?$name=$value[[:space:]]*$/\2=\4\5\6/p" "$root/.env"
 }
 
 # service_stamp SERVICE: changes with the program and with its settings.
@@ -91,6 +92,8 @@ service_start() {
 
 service_ready() { curl -sf --max-time 2 "$(admin_url "$1")/ready" >/dev/null; }
 
+service_reasons() { curl -s --max-time 2 "$(admin_url "$1")/ready" || echo 'no answer'; }
+
 service_ready_or_dead() {
     ! process_running "$(service_pidfile "$1")" || service_ready "$1"
 }
@@ -98,7 +101,7 @@ service_ready_or_dead() {
 service_wait() {
     local log=.local/$instance/logs/$1.log
     wait_until 60 service_ready_or_dead "$1" ||
-        die "$1 is not ready after 60 s: $(curl -s --max-time 2 "$(admin_url "$1")/ready") (log: $log)"
+        die "$1 is not ready after 60 s: $(service_reasons "$1") (log: $log)"
     process_running "$(service_pidfile "$1")" || {
         tail -n 20 "$root/$log" >&2
         die "$1 ended as soon as it was started: its last lines are above (log: $log)"
@@ -176,7 +179,7 @@ service_status() {
     elif service_ready "$1"; then
         status_line "$1" ready "$(admin_url "$1")/metrics, pid $pid"
     else
-        status_line "$1" unready "$(curl -s --max-time 2 "$(admin_url "$1")/ready" || echo 'no answer'), pid $pid"
+        status_line "$1" unready "$(service_reasons "$1"), pid $pid"
     fi
 }
 
