@@ -12,7 +12,8 @@ require_tool() {
     [[ $(cat "$stamp" 2>/dev/null) != "$version" ]] || return 0
     say "building $name $version (once, a few minutes)"
     CARGO_PROFILE_DEV_DEBUG=0 CARGO_TARGET_DIR=$tools_dir/target \
-        cargo install --quiet --locked --debug --force --root "$tools_dir" --version "$version" "$name" "$@" </dev/null
+        cargo install --quiet --locked --debug --force --root "$tools_dir" \
+        --version "$version" "$name" "$@" </dev/null
     printf '%s\n' "$version" >"$stamp"
     # What was compiled on the way is of no more use; the other tool shares next to nothing with it.
     rm -rf "$tools_dir/target"

@@ -108,7 +108,8 @@ without_main_cluster() {
 # say_what_to_install NEED…: in the words of the package manager that is there.
 say_what_to_install() {
     local manager need packages=()
-    local -A commands=([apt]='sudo apt-get install' [dnf]='sudo dnf install' [pacman]='sudo pacman -S' [brew]='brew install')
+    local -A commands=([apt]='sudo apt-get install' [dnf]='sudo dnf install'
+        [pacman]='sudo pacman -S' [brew]='brew install')
     for manager in apt dnf pacman brew none; do
         if have "${manager/apt/apt-get}"; then break; fi
     done

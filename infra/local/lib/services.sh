@@ -51,7 +51,7 @@ service_environment() {
 dotenv() {
     local name='([A-Za-z_][A-Za-z0-9_]*)' value="(\"([^\"]*)\"|'([^']*)'|(.*[^[:space:]])?)"
     [[ ! -f $root/.env ]] ||
-        sed -nE "s/^[[:space:]]*(export[[:space:]]+)?$name=$value[[:space:]]*$/\2=\4\5\6/p" "$root/.env"
+        sed -nE "s/^[[:space:]]*(export[[:space:]]+)?${name}=${value}[[:space:]]*$/\2=\4\5\6/p" "$root/.env"
 }
 
 # service_stamp SERVICE: changes with the program and with its settings.
