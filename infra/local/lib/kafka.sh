@@ -69,13 +69,17 @@ kafka_up() {
 }
 
 # kafka_end_leftover: a broker of a clone that was deleted, and cloned again at the same path, still
-# runs on files that are gone. Its command line names this very path.
+# runs on files that are gone. Its command line names this very path (as grep's own does).
 kafka_end_leftover() {
-    local cmdline cmdlines
-    mapfile -t cmdlines < <(grep -lsxzF "$kafka_config" /proc/[0-9]*/cmdline)
-    for cmdline in "${cmdlines[@]}"; do
+    local cmdline pid pids=()
+    while read -r cmdline; do
+        pid=${cmdline#/proc/}
+        pids+=("${pid%/cmdline}")
+    done < <(grep -lsxzF "$kafka_config" /proc/[0-9]*/cmdline)
+    for pid in "${pids[@]}"; do
+        [[ $(cat "/proc/$pid/comm" 2>/dev/null) == java ]] || continue
         say 'ending a Kafka that is left over from a clone that was at this path before'
-        end_pid "$(basename "$(dirname "$cmdline")")" 10 TERM
+        end_pid "$pid" 10 TERM
     done
 }
 
