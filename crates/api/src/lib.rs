@@ -1,4 +1,36 @@
 //! Postonce's REST service: accepts payment instructions and shows what became of them.
 
+pub mod accounts;
+pub mod auth;
+mod database;
+mod docs;
+mod extract;
 pub mod intake;
+pub mod openapi;
+mod pagination;
+pub mod problem;
+mod routes;
+mod rules;
+mod run;
+pub mod server;
+pub mod settings;
 pub mod transactions;
+
+pub use database::Database;
+pub use routes::app;
+pub use run::{Running, run};
+
+/// What the handlers share.
+#[derive(Debug)]
+pub struct AppState {
+    /// Who may call.
+    pub keys: auth::KeyRing,
+    /// The way in for new transactions.
+    pub intake: intake::Intake,
+    /// The way to everything else.
+    pub database: Database,
+    /// The limits on a request.
+    pub server: server::ServerSettings,
+    /// How many rows one page may look at.
+    pub list_examined_rows_max: u32,
+}

@@ -1,3 +1,56 @@
 //! Postonce's REST service.
 
-fn main() {}
+use std::io::{self, Write};
+
+use anyhow::Context;
+use api::{
+    auth, openapi,
+    settings::{Cli, Command, OwnerSettings, Settings},
+};
+use common::{db::MIGRATOR, settings::parse_or_exit, shutdown, telemetry};
+use sqlx::{Connection, PgConnection};
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let Cli { command, settings } = parse_or_exit::<Cli>();
+    match command {
+        None => serve(settings).await,
+        Some(Command::Migrate(owner)) => migrate(&owner).await,
+        Some(Command::Keys { command, owner }) => {
+            auth::admin::run(&mut connect(&owner).await?, command).await
+        }
+        Some(Command::Openapi) => writeln!(io::stdout(), "{}", openapi::document_json())
+            .context("the document could not be printed"),
+    }
+}
+
+async fn serve(settings: Settings) -> anyhow::Result<()> {
+    telemetry::init_logs(&settings.logs, "api")?;
+    let metrics = telemetry::install_metrics()?;
+    let stop = shutdown::on_signal()?;
+    let shutdown = settings.shutdown;
+    let running = shutdown
+        .drain(&stop, api::run(settings, metrics, stop.clone()))
+        .await;
+    if let Some(running) = running {
+        shutdown.wait(&running?.tasks).await;
+    }
+    Ok(())
+}
+
+async fn migrate(owner: &OwnerSettings) -> anyhow::Result<()> {
+    let mut connection = connect(owner).await?;
+    MIGRATOR
+        .run(&mut connection)
+        .await
+        .context("the schema could not be brought up to date")?;
+    eprintln!("The schema is up to date.");
+    Ok(())
+}
+
+async fn connect(owner: &OwnerSettings) -> anyhow::Result<PgConnection> {
+    let options = owner.database_owner_url.plain();
+    PgConnection::connect_with(&options)
+        .await
+        .context("the database could not be reached")
+}

@@ -1,0 +1,96 @@
+use std::sync::Arc;
+
+use axum::{Json, extract::State};
+use common::types::{AccountId, AccountStatus};
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use super::{Account, sql};
+use crate::{
+    AppState,
+    auth::{Caller, Read},
+    extract::{Params, PathId},
+    pagination::{self, Listing, Page},
+    problem::{Code, Problem},
+    rules,
+};
+
+/// Show an account
+#[utoipa::path(get, path = "/v1/accounts/{id}", tag = "accounts")]
+pub(crate) async fn get_account(
+    _: Caller<Read>,
+    PathId(id): PathId,
+    State(state): State<Arc<AppState>>,
+) -> Result<Json<Account>, Problem> {
+    let found = state
+        .database
+        .run(async |connection| sql::find(connection, AccountId(id)).await)
+        .await?;
+    found.map(Json).ok_or(Problem::new(Code::AccountNotFound))
+}
+
+struct Search {
+    status: Option<AccountStatus>,
+    after: Uuid,
+    limit: u16,
+    listing: Listing,
+}
+
+impl TryFrom<Params> for Search {
+    type Error = Problem;
+
+    fn try_from(mut params: Params) -> Result<Self, Problem> {
+        let status = params.take("status", rules::ACCOUNT_STATUS_RULE);
+        let listing = Listing::new(format!("accounts {status:?}"));
+        let after = listing
+            .take_cursor(&mut params)
+            .map_or(Uuid::nil(), Uuid::from_u128);
+        let limit = pagination::take_limit(&mut params);
+        params.finish()?;
+        Ok(Self {
+            status,
+            after,
+            limit,
+            listing,
+        })
+    }
+}
+
+/// List accounts
+///
+/// In the order of their ids, which is about that of their making for ids made by the api. A page
+/// looks at a bounded number of accounts: it may hold fewer than `limit`, and a cursor.
+#[utoipa::path(get, path = "/v1/accounts", tag = "accounts")]
+pub(crate) async fn list_accounts(
+    _: Caller<Read>,
+    params: Params,
+    State(state): State<Arc<AppState>>,
+) -> Result<Json<Page<Account>>, Problem> {
+    let search = Search::try_from(params)?;
+    let examined = state.list_examined_rows_max;
+    let page = state
+        .database
+        .run(async |connection| find(connection, &search, examined).await)
+        .await?;
+    Ok(Json(page))
+}
+
+async fn find(
+    connection: &mut PgConnection,
+    search: &Search,
+    examined: u32,
+) -> Result<Page<Account>, sqlx::Error> {
+    let stop = match search.status {
+        Some(_) => sql::nth_behind(connection, search.after, examined.into()).await?,
+        None => None,
+    };
+    let limit = i64::from(search.limit) + 1;
+    let rows = sql::list(connection, search.after, stop, search.status, limit).await?;
+    // The row at which the search stopped is the first of the next page's.
+    let stopped_at = stop.map(|id| id.as_u128() - 1);
+    Ok(search
+        .listing
+        .page(rows, search.limit, stopped_at, |account| {
+            account.id.0.as_u128()
+        }))
+}

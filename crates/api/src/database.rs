@@ -1,0 +1,58 @@
+use std::time::Duration;
+
+use metrics::{counter, describe_counter};
+use sqlx::{PgPool, Postgres, pool::PoolConnection};
+use tokio::time::timeout;
+
+use crate::problem::{Code, Problem};
+
+/// The pool of everything but the intake: READ COMMITTED, and on the primary, so that what was
+/// acknowledged is seen by the next read.
+#[derive(Clone, Debug)]
+pub struct Database {
+    pool: PgPool,
+    request_timeout: Duration,
+}
+
+impl Database {
+    /// Takes a pool, and the time a request may spend with it.
+    #[must_use]
+    pub fn new(pool: PgPool, request_timeout: Duration) -> Self {
+        describe_counter!(
+            "db_pool_acquire_timeouts_total",
+            "Times no connection of the pool became free in time"
+        );
+        Self {
+            pool,
+            request_timeout,
+        }
+    }
+
+    /// Runs a request's work on one connection. The timeout is the last resort: the pool and the
+    /// server have shorter ones, unless the network swallows their answers.
+    ///
+    /// # Errors
+    /// The work's own; `unavailable` without a connection; `timeout`.
+    pub(crate) async fn run<T, E, F>(&self, work: F) -> Result<T, Problem>
+    where
+        F: AsyncFnOnce(&mut PoolConnection<Postgres>) -> Result<T, E>,
+        E: Into<Problem>,
+    {
+        let timed = timeout(self.request_timeout, async {
+            let mut connection = self.acquire().await?;
+            work(&mut connection).await.map_err(Into::into)
+        });
+        timed
+            .await
+            .unwrap_or_else(|elapsed| Err(Problem::new(Code::Timeout).because(elapsed)))
+    }
+
+    async fn acquire(&self) -> Result<PoolConnection<Postgres>, Problem> {
+        self.pool.acquire().await.map_err(|error| {
+            if matches!(error, sqlx::Error::PoolTimedOut) {
+                counter!("db_pool_acquire_timeouts_total", "pool" => "general").increment(1);
+            }
+            error.into()
+        })
+    }
+}

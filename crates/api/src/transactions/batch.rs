@@ -1,0 +1,140 @@
+use std::sync::Arc;
+
+use axum::{
+    Extension, Json,
+    extract::State,
+    http::StatusCode,
+    response::{IntoResponse, Response},
+};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use utoipa::ToSchema;
+
+use super::{
+    Transaction,
+    answer::{Accepted, accepted},
+    instruction::CreateTransaction,
+};
+use crate::{
+    AppState,
+    auth::{Caller, Write},
+    extract::{JsonBody, NoIdempotencyHeader, from_json},
+    intake::{Intake, NewTransaction, Overloaded},
+    problem::{Code, FieldError, Problem},
+    server::RequestId,
+};
+
+/// Most items of one batch.
+const ITEMS_MAX: usize = 1_000;
+
+/// Many payment instructions. Each item is read by itself, so that a wrong one spoils no other.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct CreateTransactionBatch {
+    #[schema(value_type = Vec<CreateTransaction>, min_items = 1, max_items = 1000)]
+    transactions: Vec<Box<RawValue>>,
+}
+
+/// What became of each item, in their order.
+#[derive(Serialize)]
+struct BatchResults {
+    results: Vec<BatchResult>,
+}
+
+#[derive(Serialize)]
+struct BatchResult {
+    index: usize,
+    status: u16,
+    #[serde(flatten)]
+    outcome: ItemOutcome,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "snake_case")]
+enum ItemOutcome {
+    Transaction(Transaction),
+    Problem(Box<RawValue>),
+}
+
+/// Post many transactions
+///
+/// Each item has a key and a result of its own: 202, 200 for a replay, or a problem. Items of one
+/// account are written in the order given. If the queue has no room for all, none is taken.
+#[utoipa::path(post, path = "/v1/transactions/batch", tag = "transactions")]
+pub(crate) async fn create_transaction_batch(
+    _: Caller<Write>,
+    _: NoIdempotencyHeader,
+    Extension(request_id): Extension<RequestId>,
+    State(state): State<Arc<AppState>>,
+    JsonBody(batch): JsonBody<CreateTransactionBatch>,
+) -> Result<Response, Problem> {
+    check_size(batch.transactions.len())?;
+    let items = batch.transactions.iter().map(|item| instruction(item));
+    let outcomes = submit(&state.intake, items.collect()).await?;
+    let results = outcomes.into_iter().enumerate();
+    let results = results
+        .map(|(index, outcome)| BatchResult::new(index, outcome, &request_id))
+        .collect();
+    Ok((StatusCode::MULTI_STATUS, Json(BatchResults { results })).into_response())
+}
+
+fn check_size(items: usize) -> Result<(), Problem> {
+    if (1..=ITEMS_MAX).contains(&items) {
+        return Ok(());
+    }
+    let rule = format!("must be 1 to {ITEMS_MAX} items, not {items}");
+    Err(
+        Problem::new(Code::ValidationFailed).errors(vec![FieldError::new(
+            "transactions",
+            "wrong_length",
+            rule,
+        )]),
+    )
+}
+
+fn instruction(item: &RawValue) -> Result<NewTransaction, Problem> {
+    from_json::<CreateTransaction>(item.get().as_bytes())?.instruct(None)
+}
+
+type Outcome = Result<Accepted, Problem>;
+
+/// Hands the readable items to the intake, and puts the answers at the items' places.
+async fn submit(
+    intake: &Intake,
+    items: Vec<Result<NewTransaction, Problem>>,
+) -> Result<Vec<Outcome>, Problem> {
+    let mut readable = Vec::with_capacity(items.len());
+    let places: Vec<Option<Problem>> = items
+        .into_iter()
+        .map(|item| item.map(|new| readable.push(new)).err())
+        .collect();
+    let answers = intake.submit_batch(readable).await;
+    let mut answers = answers
+        .map_err(|Overloaded| Problem::new(Code::Overloaded))?
+        .into_iter();
+    let outcomes = places.into_iter().map(|unreadable| match unreadable {
+        Some(problem) => Err(problem),
+        // The intake answers each item it was given.
+        None => answers
+            .next()
+            .map_or_else(|| Err(Code::Internal.into()), accepted),
+    });
+    Ok(outcomes.collect())
+}
+
+impl BatchResult {
+    fn new(index: usize, outcome: Outcome, request_id: &RequestId) -> Self {
+        match outcome {
+            Ok(accepted) => Self {
+                index,
+                status: accepted.status().as_u16(),
+                outcome: ItemOutcome::Transaction(accepted.transaction),
+            },
+            Err(problem) => Self {
+                index,
+                status: problem.code().status().as_u16(),
+                outcome: ItemOutcome::Problem(problem.to_raw(request_id.as_str())),
+            },
+        }
+    }
+}
