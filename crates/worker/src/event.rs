@@ -7,6 +7,7 @@ use common::types::{
 use rdkafka::message::{Headers, Message};
 use serde::Deserialize;
 use thiserror::Error;
+use uuid::Uuid;
 
 /// Where a record stands on the topic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,7 +60,11 @@ pub enum Undecodable {
 impl Event {
     /// Reads a record.
     pub fn decode(record: &impl Message, epoch: u64) -> Result<Self, Undecodable> {
-        let place = Place { partition: record.partition(), offset: record.offset(), epoch };
+        let place = Place {
+            partition: record.partition(),
+            offset: record.offset(),
+            epoch,
+        };
         let headers = record.headers().into_iter().flat_map(Headers::iter);
         let headers: Vec<_> = headers.map(|header| (header.key, header.value)).collect();
         let envelope = EventEnvelope::parse(&headers.iter().copied(), record.key())?;
@@ -88,12 +93,26 @@ fn transaction(
         return Err(Undecodable::SchemaVersion(transaction.schema_version));
     }
     if envelope.id != transaction.transaction_id.into() {
-        return Err(Undecodable::ForeignId(envelope.id, transaction.transaction_id));
+        return Err(Undecodable::ForeignId(
+            envelope.id,
+            transaction.transaction_id,
+        ));
     }
     if envelope.account_id != transaction.account_id {
-        return Err(Undecodable::ForeignKey(envelope.account_id, transaction.account_id));
+        return Err(Undecodable::ForeignKey(
+            envelope.account_id,
+            transaction.account_id,
+        ));
     }
     Ok(transaction)
+}
+
+/// What an unusable record says its id is, so that its report can name it.
+#[must_use]
+pub fn claimed_id(record: &impl Message) -> Option<EventId> {
+    let headers = record.headers()?;
+    let id = headers.iter().find(|header| header.key == "ce_id")?.value?;
+    Uuid::try_parse_ascii(id).ok().map(EventId)
 }
 
 /// A value of an unknown version need not have our fields; then the version is the reason to tell.

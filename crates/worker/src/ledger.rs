@@ -100,7 +100,10 @@ fn entry(account: &AccountState, transaction: &TransactionRow) -> Result<Entry, 
         TransactionType::Debit => -transaction.amount.get(),
     };
     let overflow = FailureReason::BalanceOverflow;
-    let balance_after_cents = account.balance_cents.checked_add(amount_cents).ok_or(overflow)?;
+    let balance_after_cents = account
+        .balance_cents
+        .checked_add(amount_cents)
+        .ok_or(overflow)?;
     if balance_after_cents < 0 {
         return Err(FailureReason::InsufficientFunds);
     }

@@ -5,19 +5,17 @@ mod error;
 mod plan;
 mod sql;
 
-use std::collections::HashSet;
+use std::{collections::HashSet, time::Instant};
 
-use common::{
-    outbox::{self, OutboxEvent},
-    types::{
-        EventId, EventType, TransactionCreated, TransactionFailed, TransactionProcessed,
-    },
-};
 use changes::Changes;
 pub use changes::Rows;
+use common::{
+    outbox::{self, OutboxEvent},
+    types::{EventId, EventType, TransactionCreated, TransactionFailed, TransactionProcessed},
+};
 pub use error::{ApplyError, Verdict};
-pub use plan::{Inapplicable, Outcome};
 use plan::{Facts, decide};
+pub use plan::{Inapplicable, Outcome};
 use sqlx::{PgConnection, PgPool};
 
 use crate::{event::Event, ledger::Posting};
@@ -38,8 +36,9 @@ pub async fn apply(
 ) -> Result<Vec<Outcome>, ApplyError> {
     let mut transaction = pool.begin().await?;
     let facts = read(&mut transaction, events).await?;
+    let read = Instant::now();
     let unseen = sql::close_events(&mut transaction, events).await?;
-    let outcomes = decide(events, facts, unseen)?;
+    let mut outcomes = decide(events, facts, &unseen)?;
     let postings: Vec<(&Event, Posting)> = events
         .iter()
         .zip(&outcomes)
@@ -49,11 +48,18 @@ pub async fn apply(
         write(&mut transaction, results_topic, &postings).await?;
     }
     transaction.commit().await?;
+    let since = read.elapsed();
+    for outcome in &mut outcomes {
+        outcome.grow_older(since);
+    }
     Ok(outcomes)
 }
 
 async fn read(connection: &mut PgConnection, events: &[Event]) -> Result<Facts, sqlx::Error> {
-    let accounts: HashSet<_> = events.iter().map(|event| event.transaction.account_id).collect();
+    let accounts: HashSet<_> = events
+        .iter()
+        .map(|event| event.transaction.account_id)
+        .collect();
     // Ordered, so that two workers that share accounts wait for each other and never in a circle.
     let mut accounts: Vec<_> = accounts.into_iter().map(|account| account.0).collect();
     accounts.sort_unstable();
@@ -74,8 +80,15 @@ async fn write(
     if written != planned {
         return Err(ApplyError::RowsAffected { planned, written });
     }
-    let results = postings.iter().map(|(event, posting)| result(&event.transaction, *posting));
-    outbox::insert(connection, results_topic, &results.collect::<Result<Vec<_>, _>>()?).await?;
+    let results = postings
+        .iter()
+        .map(|(event, posting)| result(&event.transaction, *posting));
+    outbox::insert(
+        connection,
+        results_topic,
+        &results.collect::<Result<Vec<_>, _>>()?,
+    )
+    .await?;
     Ok(())
 }
 
@@ -96,7 +109,10 @@ fn result(
         ),
         Posting::Rejected(failure_reason) => (
             EventType::TransactionFailed,
-            serde_json::to_string(&TransactionFailed { transaction, failure_reason })?,
+            serde_json::to_string(&TransactionFailed {
+                transaction,
+                failure_reason,
+            })?,
         ),
     };
     Ok(OutboxEvent {

@@ -17,7 +17,12 @@ fn record() -> Record {
         "schema_version": 1, "transaction_id": id, "account_id": key, "amount_cents": 5,
         "currency": "EUR", "type": "CREDIT", "a_field_of_tomorrow": true,
     });
-    Record { id, event_type: EventType::TransactionCreated, key, value: Some(value) }
+    Record {
+        id,
+        event_type: EventType::TransactionCreated,
+        key,
+        value: Some(value),
+    }
 }
 
 fn decode(record: &Record) -> Result<Event, Undecodable> {
@@ -29,10 +34,16 @@ fn decode(record: &Record) -> Result<Event, Undecodable> {
     };
     let mut headers = OwnedHeaders::new();
     for (key, value) in &envelope.headers() {
-        headers = headers.insert(Header { key, value: Some(value) });
+        headers = headers.insert(Header {
+            key,
+            value: Some(value),
+        });
     }
     let message = OwnedMessage::new(
-        record.value.as_ref().map(|value| value.to_string().into_bytes()),
+        record
+            .value
+            .as_ref()
+            .map(|value| value.to_string().into_bytes()),
         Some(record.key.to_string().into_bytes()),
         "transactions".to_owned(),
         Timestamp::NotAvailable,
@@ -51,7 +62,14 @@ fn with(record: &mut Record, field: &str, value: Value) {
 fn a_good_record_is_an_event_and_unknown_fields_are_ignored() {
     let record = record();
     let event = decode(&record).unwrap();
-    assert_eq!(event.place, Place { partition: 3, offset: 42, epoch: 9 });
+    assert_eq!(
+        event.place,
+        Place {
+            partition: 3,
+            offset: 42,
+            epoch: 9
+        }
+    );
     assert_eq!(event.id(), record.id);
     assert_eq!(event.transaction.account_id, record.key);
     assert_eq!(event.transaction.amount_cents.get(), 5);
@@ -61,15 +79,24 @@ fn a_good_record_is_an_event_and_unknown_fields_are_ignored() {
 fn each_unusable_record_says_what_is_wrong() {
     type Spoil = fn(&mut Record);
     let table: [(Spoil, &str); 11] = [
-        (|r| r.event_type = EventType::TransactionFailed, "transaction.failed event does not"),
+        (
+            |r| r.event_type = EventType::TransactionFailed,
+            "transaction.failed event does not",
+        ),
         (|r| r.value = None, "no value"),
         (|r| r.value = Some(json!("text")), "unreadable"),
         (|r| with(r, "amount_cents", json!(0)), "unreadable"),
         (|r| with(r, "amount_cents", json!("5")), "unreadable"),
         (|r| with(r, "currency", json!("XXX")), "unreadable"),
         (|r| with(r, "type", json!("REFUND")), "unreadable"),
-        (|r| with(r, "schema_version", json!(2)), "schema version 2 is unknown"),
-        (|r| r.value = Some(json!({ "schema_version": 3 })), "schema version 3 is unknown"),
+        (
+            |r| with(r, "schema_version", json!(2)),
+            "schema version 2 is unknown",
+        ),
+        (
+            |r| r.value = Some(json!({ "schema_version": 3 })),
+            "schema version 3 is unknown",
+        ),
         (|r| r.id = EventId::new(), "is not the id of transaction"),
         (|r| r.key = AccountId::new(), "is not the account"),
     ];
@@ -92,5 +119,8 @@ fn a_record_without_headers_is_no_event() {
         0,
         None,
     );
-    assert!(matches!(Event::decode(&bare, 0), Err(Undecodable::Envelope(_))));
+    assert!(matches!(
+        Event::decode(&bare, 0),
+        Err(Undecodable::Envelope(_))
+    ));
 }

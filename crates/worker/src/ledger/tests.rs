@@ -37,7 +37,11 @@ fn an_applied_transaction_is_one_entry() {
     for (balance, transaction_type, amount, amount_cents, balance_after_cents) in table {
         let mut state = account(balance);
         let posting = post(&mut state, &transaction(transaction_type, amount));
-        let entry = Entry { entry_no: 8, amount_cents, balance_after_cents };
+        let entry = Entry {
+            entry_no: 8,
+            amount_cents,
+            balance_after_cents,
+        };
         assert_eq!(posting, Posting::Applied(entry));
         assert_eq!(state.balance_cents, balance_after_cents);
         assert_eq!(state.entry_count, 8);
@@ -49,14 +53,31 @@ fn an_applied_transaction_is_one_entry() {
 #[test]
 fn a_rejected_transaction_changes_nothing_and_says_why() {
     use TransactionType::{Credit, Debit};
-    let suspended = AccountState { status: AccountStatus::Suspended, ..account(100) };
-    let foreign = AccountState { currency: "USD".parse().unwrap(), ..account(100) };
-    let numbered = AccountState { entry_count: i64::MAX, ..account(100) };
-    let both = AccountState { status: AccountStatus::Suspended, ..foreign };
+    let suspended = AccountState {
+        status: AccountStatus::Suspended,
+        ..account(100)
+    };
+    let foreign = AccountState {
+        currency: "USD".parse().unwrap(),
+        ..account(100)
+    };
+    let numbered = AccountState {
+        entry_count: i64::MAX,
+        ..account(100)
+    };
+    let both = AccountState {
+        status: AccountStatus::Suspended,
+        ..foreign
+    };
     let table = [
         (account(0), Debit, 1, FailureReason::InsufficientFunds),
         (account(4), Debit, 5, FailureReason::InsufficientFunds),
-        (account(0), Debit, i64::MAX, FailureReason::InsufficientFunds),
+        (
+            account(0),
+            Debit,
+            i64::MAX,
+            FailureReason::InsufficientFunds,
+        ),
         (account(1), Credit, i64::MAX, FailureReason::BalanceOverflow),
         (account(i64::MAX), Credit, 1, FailureReason::BalanceOverflow),
         (numbered, Credit, 1, FailureReason::BalanceOverflow),
@@ -78,12 +99,22 @@ fn a_rejected_transaction_changes_nothing_and_says_why() {
 fn any_transaction() -> impl Strategy<Value = TransactionRow> {
     // Small amounts move a balance about, huge ones reach its ends.
     let cents = prop_oneof![1..1_000_i64, i64::MAX - 2_000..=i64::MAX];
-    (any::<bool>(), cents, prop::sample::select(vec!["EUR", "EUR", "EUR", "USD"])).prop_map(
-        |(credit, cents, currency)| {
-            let kind = if credit { TransactionType::Credit } else { TransactionType::Debit };
-            TransactionRow { currency: currency.parse().unwrap(), ..transaction(kind, cents) }
-        },
+    (
+        any::<bool>(),
+        cents,
+        prop::sample::select(vec!["EUR", "EUR", "EUR", "USD"]),
     )
+        .prop_map(|(credit, cents, currency)| {
+            let kind = if credit {
+                TransactionType::Credit
+            } else {
+                TransactionType::Debit
+            };
+            TransactionRow {
+                currency: currency.parse().unwrap(),
+                ..transaction(kind, cents)
+            }
+        })
 }
 
 proptest! {

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use common::types::FailureReason;
 use uuid::Uuid;
 
 use crate::{
@@ -87,7 +88,8 @@ impl Entries {
     fn push(&mut self, event: &Event, entry: Entry) {
         self.account_ids.push(event.transaction.account_id.0);
         self.entry_nos.push(entry.entry_no);
-        self.transaction_ids.push(event.transaction.transaction_id.0);
+        self.transaction_ids
+            .push(event.transaction.transaction_id.0);
         self.amounts_cents.push(entry.amount_cents);
         self.balances_after_cents.push(entry.balance_after_cents);
     }
@@ -107,6 +109,6 @@ impl Transactions {
         self.account_ids.push(event.transaction.account_id.0);
         self.statuses.push(posting.status().as_str());
         self.failure_reasons
-            .push(posting.failure_reason().map(|reason| reason.as_str()));
+            .push(posting.failure_reason().map(FailureReason::as_str));
     }
 }

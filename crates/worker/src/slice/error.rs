@@ -83,10 +83,19 @@ mod tests {
 
     #[test]
     fn an_error_of_one_event_is_refused_and_one_of_many_is_looked_for() {
-        let error = ApplyError::Inapplicable { index: 3, reason: Inapplicable::NoSuchTransaction };
+        let error = ApplyError::Inapplicable {
+            index: 3,
+            reason: Inapplicable::NoSuchTransaction,
+        };
         assert_eq!(error.verdict(10), Verdict::Refuse(3));
-        assert_eq!(ApplyError::Database(sqlx::Error::PoolTimedOut).verdict(10), Verdict::Away);
+        assert_eq!(
+            ApplyError::Database(sqlx::Error::PoolTimedOut).verdict(10),
+            Verdict::Away
+        );
         assert_eq!(ApplyError::Deadline(10_000).verdict(1), Verdict::Away);
-        assert_eq!(ApplyError::Database(sqlx::Error::RowNotFound).verdict(1), Verdict::Halt);
+        assert_eq!(
+            ApplyError::Database(sqlx::Error::RowNotFound).verdict(1),
+            Verdict::Halt
+        );
     }
 }

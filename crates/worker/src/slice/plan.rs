@@ -1,6 +1,9 @@
 //! What becomes of each event of a slice, decided from what was read under the locks.
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
 
 use common::types::{AccountId, EventId, TransactionCreated, TransactionId};
 use thiserror::Error;
@@ -32,7 +35,7 @@ pub enum Outcome {
     Closed {
         /// How.
         posting: Posting,
-        /// How long ago the transaction had been accepted when its row was read.
+        /// How long ago the transaction had been accepted, by the database's clock.
         age_seconds: f64,
     },
     /// It had been closed before, and changed nothing.
@@ -46,6 +49,13 @@ impl Outcome {
         match self {
             Self::Closed { posting, .. } => Some(*posting),
             Self::Duplicate => None,
+        }
+    }
+
+    /// Adds the time since the row was read.
+    pub(super) fn grow_older(&mut self, by: Duration) {
+        if let Self::Closed { age_seconds, .. } = self {
+            *age_seconds += by.as_secs_f64();
         }
     }
 }
@@ -78,13 +88,13 @@ pub enum Inapplicable {
 pub(super) fn decide(
     events: &[Event],
     mut facts: Facts,
-    unseen: HashSet<EventId>,
+    unseen: &HashSet<EventId>,
 ) -> Result<Vec<Outcome>, super::ApplyError> {
     events
         .iter()
         .enumerate()
         .map(|(index, event)| {
-            decide_one(event, &mut facts, &unseen)
+            decide_one(event, &mut facts, unseen)
                 .map_err(|reason| super::ApplyError::Inapplicable { index, reason })
         })
         .collect()
@@ -102,15 +112,20 @@ fn decide_one(
         .filter(|accepted| accepted.row.account_id == claim.account_id)
         .ok_or(Inapplicable::NoSuchTransaction)?;
     compare(claim, &accepted.row)?;
-    let account =
-        facts.accounts.get_mut(&claim.account_id).ok_or(Inapplicable::NoSuchAccount)?;
+    let account = facts
+        .accounts
+        .get_mut(&claim.account_id)
+        .ok_or(Inapplicable::NoSuchAccount)?;
     if accepted.row.status.is_final() || !unseen.contains(&event.id()) {
         return Ok(Outcome::Duplicate);
     }
     let posting = ledger::post(account, &accepted.row);
     // A repeat within the slice finds its transaction final.
     accepted.row.status = posting.status();
-    Ok(Outcome::Closed { posting, age_seconds: accepted.age_seconds })
+    Ok(Outcome::Closed {
+        posting,
+        age_seconds: accepted.age_seconds,
+    })
 }
 
 fn compare(claim: &TransactionCreated, row: &TransactionRow) -> Result<(), Inapplicable> {

@@ -78,7 +78,13 @@ pub(super) async fn transactions(
                 transaction_type: row.transaction_type,
                 status: row.status,
             };
-            Ok((id, Accepted { row: accepted, age_seconds: row.age_seconds }))
+            Ok((
+                id,
+                Accepted {
+                    row: accepted,
+                    age_seconds: row.age_seconds,
+                },
+            ))
         })
         .collect()
 }
@@ -109,7 +115,11 @@ pub(super) async fn post(
     connection: &mut PgConnection,
     changes: &Changes,
 ) -> Result<Rows, sqlx::Error> {
-    let Changes { entries, accounts, transactions } = changes;
+    let Changes {
+        entries,
+        accounts,
+        transactions,
+    } = changes;
     sqlx::query_as!(
         Rows,
         r#"WITH entry AS (
@@ -158,11 +168,17 @@ pub(super) async fn post(
 fn keys(events: &[Event]) -> (Vec<Uuid>, Vec<Uuid>) {
     events
         .iter()
-        .map(|event| (event.transaction.transaction_id.0, event.transaction.account_id.0))
+        .map(|event| {
+            (
+                event.transaction.transaction_id.0,
+                event.transaction.account_id.0,
+            )
+        })
         .unzip()
 }
 
 /// A CHECK lets only codes through; one that is unknown here is the schema's fault, not the event's.
 fn currency(code: String) -> Result<Currency, sqlx::Error> {
-    code.try_into().map_err(|error| sqlx::Error::Decode(Box::new(error)))
+    code.try_into()
+        .map_err(|error| sqlx::Error::Decode(Box::new(error)))
 }

@@ -8,7 +8,11 @@ use crate::{event::Place, ledger::Entry, slice::ApplyError};
 
 fn event(account_id: AccountId, transaction_type: TransactionType, cents: i64) -> Event {
     Event {
-        place: Place { partition: 0, offset: 0, epoch: 0 },
+        place: Place {
+            partition: 0,
+            offset: 0,
+            epoch: 0,
+        },
         transaction: TransactionCreated {
             schema_version: SCHEMA_VERSION,
             transaction_id: TransactionId::new(),
@@ -42,9 +46,14 @@ fn facts(events: &[Event]) -> Facts {
             balance_cents: 0,
             entry_count: 0,
         };
-        let accepted = Accepted { row: row(event), age_seconds: 0.5 };
+        let accepted = Accepted {
+            row: row(event),
+            age_seconds: 0.5,
+        };
         facts.accounts.insert(event.transaction.account_id, account);
-        facts.transactions.insert(event.transaction.transaction_id, accepted);
+        facts
+            .transactions
+            .insert(event.transaction.transaction_id, accepted);
     }
     facts
 }
@@ -57,8 +66,16 @@ fn postings(outcomes: &[Outcome]) -> Vec<Option<Posting>> {
     outcomes.iter().map(Outcome::posting).collect()
 }
 
+#[expect(
+    clippy::unnecessary_wraps,
+    reason = "stands beside the `None` of a repeat"
+)]
 fn applied(entry_no: i64, amount_cents: i64, balance_after_cents: i64) -> Option<Posting> {
-    Some(Posting::Applied(Entry { entry_no, amount_cents, balance_after_cents }))
+    Some(Posting::Applied(Entry {
+        entry_no,
+        amount_cents,
+        balance_after_cents,
+    }))
 }
 
 #[test]
@@ -66,10 +83,21 @@ fn events_are_decided_in_their_order() {
     let account = AccountId::new();
     let credit = event(account, TransactionType::Credit, 5);
     let debit = event(account, TransactionType::Debit, 3);
-    let outcomes = decide(&[credit, debit], facts(&[credit, debit]), unseen(&[credit, debit]));
-    assert_eq!(postings(&outcomes.unwrap()), [applied(1, 5, 5), applied(2, -3, 2)]);
+    let outcomes = decide(
+        &[credit, debit],
+        facts(&[credit, debit]),
+        &unseen(&[credit, debit]),
+    );
+    assert_eq!(
+        postings(&outcomes.unwrap()),
+        [applied(1, 5, 5), applied(2, -3, 2)]
+    );
 
-    let outcomes = decide(&[debit, credit], facts(&[credit, debit]), unseen(&[credit, debit]));
+    let outcomes = decide(
+        &[debit, credit],
+        facts(&[credit, debit]),
+        &unseen(&[credit, debit]),
+    );
     let refused = Some(Posting::Rejected(FailureReason::InsufficientFunds));
     assert_eq!(postings(&outcomes.unwrap()), [refused, applied(1, 5, 5)]);
 }
@@ -77,10 +105,10 @@ fn events_are_decided_in_their_order() {
 #[test]
 fn a_repeat_changes_nothing() {
     let credit = event(AccountId::new(), TransactionType::Credit, 5);
-    let outcomes = decide(&[credit, credit], facts(&[credit]), unseen(&[credit])).unwrap();
+    let outcomes = decide(&[credit, credit], facts(&[credit]), &unseen(&[credit])).unwrap();
     assert_eq!(postings(&outcomes), [applied(1, 5, 5), None]);
 
-    let closed_before = decide(&[credit], facts(&[credit]), HashSet::new()).unwrap();
+    let closed_before = decide(&[credit], facts(&[credit]), &HashSet::new()).unwrap();
     assert_eq!(closed_before, [Outcome::Duplicate]);
 }
 
@@ -89,8 +117,16 @@ fn a_final_transaction_is_never_posted_whatever_processed_events_says() {
     for status in [TransactionStatus::Processed, TransactionStatus::Failed] {
         let credit = event(AccountId::new(), TransactionType::Credit, 5);
         let mut facts = facts(&[credit]);
-        facts.transactions.get_mut(&credit.transaction.transaction_id).unwrap().row.status = status;
-        assert_eq!(decide(&[credit], facts, unseen(&[credit])).unwrap(), [Outcome::Duplicate]);
+        facts
+            .transactions
+            .get_mut(&credit.transaction.transaction_id)
+            .unwrap()
+            .row
+            .status = status;
+        assert_eq!(
+            decide(&[credit], facts, &unseen(&[credit])).unwrap(),
+            [Outcome::Duplicate]
+        );
     }
 }
 
@@ -98,9 +134,12 @@ fn a_final_transaction_is_never_posted_whatever_processed_events_says() {
 fn a_transaction_taken_up_and_not_ended_is_posted() {
     let credit = event(AccountId::new(), TransactionType::Credit, 5);
     let mut facts = facts(&[credit]);
-    let accepted = facts.transactions.get_mut(&credit.transaction.transaction_id).unwrap();
+    let accepted = facts
+        .transactions
+        .get_mut(&credit.transaction.transaction_id)
+        .unwrap();
     accepted.row.status = TransactionStatus::Processing;
-    let outcomes = decide(&[credit], facts, unseen(&[credit])).unwrap();
+    let outcomes = decide(&[credit], facts, &unseen(&[credit])).unwrap();
     assert_eq!(postings(&outcomes), [applied(1, 5, 5)]);
 }
 
@@ -108,11 +147,26 @@ fn a_transaction_taken_up_and_not_ended_is_posted() {
 fn an_event_that_differs_from_its_row_is_not_applied() {
     type Forge = fn(&mut TransactionCreated);
     let table: [(Forge, Inapplicable); 5] = [
-        (|claim| claim.transaction_id = TransactionId::new(), Inapplicable::NoSuchTransaction),
-        (|claim| claim.account_id = AccountId::new(), Inapplicable::NoSuchTransaction),
-        (|claim| claim.amount_cents = 6.try_into().unwrap(), Inapplicable::Amount),
-        (|claim| claim.currency = "USD".parse().unwrap(), Inapplicable::Currency),
-        (|claim| claim.transaction_type = TransactionType::Debit, Inapplicable::Type),
+        (
+            |claim| claim.transaction_id = TransactionId::new(),
+            Inapplicable::NoSuchTransaction,
+        ),
+        (
+            |claim| claim.account_id = AccountId::new(),
+            Inapplicable::NoSuchTransaction,
+        ),
+        (
+            |claim| claim.amount_cents = 6.try_into().unwrap(),
+            Inapplicable::Amount,
+        ),
+        (
+            |claim| claim.currency = "USD".parse().unwrap(),
+            Inapplicable::Currency,
+        ),
+        (
+            |claim| claim.transaction_type = TransactionType::Debit,
+            Inapplicable::Type,
+        ),
     ];
     for (forge, expected) in table {
         let good = event(AccountId::new(), TransactionType::Credit, 7);
@@ -120,8 +174,10 @@ fn an_event_that_differs_from_its_row_is_not_applied() {
         let mut forged = genuine;
         forge(&mut forged.transaction);
         // The rows exist already, final or not: a claim is compared before it is called a repeat.
-        let error = decide(&[good, forged], facts(&[good, genuine]), HashSet::new()).unwrap_err();
-        let ApplyError::Inapplicable { index, reason } = error else { panic!("{error}") };
+        let error = decide(&[good, forged], facts(&[good, genuine]), &HashSet::new()).unwrap_err();
+        let ApplyError::Inapplicable { index, reason } = error else {
+            panic!("{error}")
+        };
         assert_eq!((index, reason), (1, expected));
     }
 }
@@ -131,10 +187,13 @@ fn a_transaction_without_its_account_is_not_applied() {
     let credit = event(AccountId::new(), TransactionType::Credit, 5);
     let mut facts = facts(&[credit]);
     facts.accounts.clear();
-    let error = decide(&[credit], facts, unseen(&[credit])).unwrap_err();
+    let error = decide(&[credit], facts, &unseen(&[credit])).unwrap_err();
     assert!(matches!(
         error,
-        ApplyError::Inapplicable { index: 0, reason: Inapplicable::NoSuchAccount }
+        ApplyError::Inapplicable {
+            index: 0,
+            reason: Inapplicable::NoSuchAccount
+        }
     ));
 }
 
@@ -158,8 +217,8 @@ proptest! {
             let to = from + 1 + repeat.index(repeated.len() - from);
             repeated.insert(to, repeated[from]);
         }
-        let expected = decide(&once, facts(&once), unseen(&once)).unwrap();
-        let outcomes = decide(&repeated, facts(&once), unseen(&once)).unwrap();
+        let expected = decide(&once, facts(&once), &unseen(&once)).unwrap();
+        let outcomes = decide(&repeated, facts(&once), &unseen(&once)).unwrap();
         let closed: Vec<_> =
             outcomes.into_iter().filter(|outcome| *outcome != Outcome::Duplicate).collect();
         prop_assert_eq!(closed, expected);

@@ -1,0 +1,306 @@
+//! The consumer: which records come next, and how far the group has come.
+
+mod client;
+mod group;
+mod log_start;
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    future::Future,
+    pin::pin,
+    sync::Arc,
+    time::Duration,
+};
+
+pub use client::{broker, topic_exists};
+use common::types::EventId;
+use futures_util::{FutureExt, StreamExt};
+pub use group::GroupContext;
+pub use log_start::check as check_log_start;
+use rdkafka::{
+    Message, Offset, TopicPartitionList,
+    consumer::{CommitMode, Consumer, StreamConsumer},
+    error::{KafkaError, KafkaResult},
+};
+use tokio::{select, sync::oneshot, time::timeout};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, warn};
+
+use crate::{
+    config::KafkaSettings,
+    event::{Event, Place, Undecodable},
+};
+
+/// How long work on a slice may take before the consumer is polled beside it, so that rebalances
+/// go on. Most slices are done long before; pausing for each would throw away what was prefetched.
+const UNPOLLED_MAX: Duration = Duration::from_millis(500);
+
+/// A record as it was received.
+#[derive(Debug)]
+enum Received {
+    Event(Event),
+    Unusable(Unusable),
+}
+
+/// A record that can never be applied.
+#[derive(Debug)]
+pub struct Unusable {
+    /// Where it stands.
+    pub place: Place,
+    /// Its `ce_id`, if it has one that can be read.
+    pub event_id: Option<EventId>,
+    /// What is wrong with it.
+    pub reason: Undecodable,
+}
+
+/// What waits to be applied.
+#[derive(Debug, Default)]
+pub struct Collected {
+    /// In order within each partition, without gaps.
+    pub events: Vec<Event>,
+    /// A record that follows them and cannot be applied.
+    pub unusable: Option<Unusable>,
+    /// The consumer will bring nothing any more.
+    pub fatal: Option<KafkaError>,
+}
+
+/// This worker's membership of the consumer group.
+pub struct Intake {
+    consumer: Arc<StreamConsumer<GroupContext>>,
+    topic: String,
+    slice_events_max: usize,
+    /// Records that came while a slice was worked on.
+    held: VecDeque<Received>,
+    paused: bool,
+    fatal: Option<KafkaError>,
+}
+
+impl Intake {
+    /// Joins the group. The topic should exist; one that does not is waited for by the client, with
+    /// an error each time it looks.
+    ///
+    /// # Errors
+    /// If the client refuses its configuration.
+    pub fn join(settings: &KafkaSettings, slice_events_max: u32) -> KafkaResult<Self> {
+        let consumer = client::group_member(settings)?;
+        consumer.subscribe(&[&settings.transactions_topic])?;
+        Ok(Self {
+            consumer: Arc::new(consumer),
+            topic: settings.transactions_topic.clone(),
+            slice_events_max: usize::try_from(slice_events_max).unwrap_or(usize::MAX),
+            held: VecDeque::new(),
+            paused: false,
+            fatal: None,
+        })
+    }
+
+    /// The topic's name.
+    #[must_use]
+    pub fn topic(&self) -> &str {
+        &self.topic
+    }
+
+    /// Waits until there is something, then takes all that is there, up to a slice. A lone event
+    /// waits for no other. Comes back empty when partitions were assigned, or at the stop token.
+    pub async fn collect(&mut self, stop: &CancellationToken) -> Collected {
+        self.resume();
+        let mut collected = Collected::default();
+        if self.held.is_empty() {
+            let consumer = Arc::clone(&self.consumer);
+            select! {
+                biased;
+                () = stop.cancelled() => return collected,
+                () = consumer.context().assigned() => return collected,
+                record = consumer.recv() => self.take(record),
+            }
+        }
+        while collected.events.len() < self.slice_events_max && collected.unusable.is_none() {
+            match self.next_waiting() {
+                Some(Received::Event(event)) => collected.events.push(event),
+                Some(Received::Unusable(unusable)) => collected.unusable = Some(unusable),
+                None => break,
+            }
+        }
+        collected.fatal = self.fatal.take();
+        collected
+    }
+
+    fn next_waiting(&mut self) -> Option<Received> {
+        if self.held.is_empty() {
+            let consumer = Arc::clone(&self.consumer);
+            let record = consumer.recv().now_or_never()?;
+            self.take(record);
+        }
+        let context = Arc::clone(self.consumer.context());
+        // What came before its partition was revoked is another member's now.
+        self.held.retain(|received| context.owns(received.place()));
+        self.held.pop_front()
+    }
+
+    /// Runs work on a slice to its end, and serves the group meanwhile if it takes long: paused, so
+    /// that nothing piles up here.
+    pub async fn serve_during<F: Future>(&mut self, work: F) -> F::Output {
+        let mut work = pin!(work);
+        if !self.paused {
+            if let Ok(output) = timeout(UNPOLLED_MAX, &mut work).await {
+                return output;
+            }
+            self.pause();
+        }
+        let consumer = Arc::clone(&self.consumer);
+        let mut records = consumer.stream();
+        loop {
+            let record = select! {
+                biased;
+                output = &mut work => return output,
+                Some(record) = records.next() => record,
+            };
+            self.take(record);
+            // A partition that was assigned meanwhile is not paused yet.
+            self.pause();
+        }
+    }
+
+    /// Stays a member and consumes nothing, until the stop token.
+    pub async fn stand_still(&mut self, stop: &CancellationToken) {
+        self.pause();
+        self.serve_during(stop.cancelled()).await;
+    }
+
+    fn take(&mut self, record: KafkaResult<rdkafka::message::BorrowedMessage<'_>>) {
+        match record {
+            Ok(record) => {
+                let epoch = self.consumer.context().epoch(record.partition());
+                self.held
+                    .extend(epoch.map(|epoch| Received::read(&record, epoch)));
+            }
+            Err(error @ KafkaError::MessageConsumptionFatal(_)) => self.fatal = Some(error),
+            // The context has logged it.
+            Err(_) => {}
+        }
+    }
+
+    /// Drops events whose partitions are no longer this worker's.
+    pub fn retain_owned(&self, events: &mut Vec<Event>) {
+        let context = self.consumer.context();
+        let before = events.len();
+        events.retain(|event| context.owns(event.place));
+        if events.len() < before {
+            debug!(
+                events = before - events.len(),
+                "left to the partitions' new owner"
+            );
+        }
+    }
+
+    /// Commits how far the group has come: behind these events, which were applied. It does not
+    /// wait; a rebalance and the consumer's end wait for commits under way (librdkafka's
+    /// `wait_commit_cnt`). A commit that is lost means repeats, which are recognised.
+    pub fn commit(&self, events: &[Event]) {
+        let context = self.consumer.context();
+        let owned = events
+            .iter()
+            .map(|event| event.place)
+            .filter(|place| context.owns(*place));
+        let next: BTreeMap<_, _> = owned.map(|at| (at.partition, at.offset + 1)).collect();
+        let mut positions = TopicPartitionList::with_capacity(next.len());
+        for (partition, offset) in next {
+            let offset = Offset::Offset(offset);
+            if let Err(error) = positions.add_partition_offset(&self.topic, partition, offset) {
+                warn!(%error, partition, "the offset could not be committed");
+            }
+        }
+        if positions.count() > 0
+            && let Err(error) = self.consumer.commit(&positions, CommitMode::Async)
+        {
+            warn!(%error, "offsets could not be committed; the events will come again");
+        }
+    }
+
+    /// Newly assigned partitions whose committed offsets were not compared with the log yet.
+    #[must_use]
+    pub fn unchecked(&self) -> Vec<i32> {
+        self.consumer.context().unchecked()
+    }
+
+    /// Compares the group's offsets in newly assigned partitions with what the log still has.
+    ///
+    /// # Errors
+    /// If the broker does not answer; then they are still unchecked.
+    pub async fn check_assigned(&mut self, partitions: Vec<i32>) -> Result<(), KafkaError> {
+        let consumer = Arc::clone(&self.consumer);
+        let topic = self.topic.clone();
+        let asked = partitions.clone();
+        let check = tokio::task::spawn_blocking(move || check_log_start(&consumer, &topic, &asked));
+        let findings = self
+            .serve_during(check)
+            .await
+            .map_err(|_| KafkaError::Canceled)??;
+        for finding in &findings {
+            finding.report(&self.topic);
+        }
+        self.consumer.context().checked(&partitions);
+        Ok(())
+    }
+
+    fn pause(&mut self) {
+        self.paused = true;
+        let paused = self
+            .consumer
+            .assignment()
+            .and_then(|all| self.consumer.pause(&all));
+        if let Err(error) = paused {
+            warn!(%error, "the consumer could not be paused");
+        }
+    }
+
+    fn resume(&mut self) {
+        if !self.paused {
+            return;
+        }
+        match self
+            .consumer
+            .assignment()
+            .and_then(|all| self.consumer.resume(&all))
+        {
+            Ok(()) => self.paused = false,
+            Err(error) => warn!(%error, "the consumer could not be resumed"),
+        }
+    }
+
+    /// Leaves the group, so that its partitions go to others at once. The client's own end blocks
+    /// its thread, so it gets one that the process's exit need not wait for.
+    pub async fn leave(self) {
+        let (done, left) = oneshot::channel();
+        std::thread::spawn(move || {
+            drop(self.consumer);
+            let _ = done.send(());
+        });
+        let _ = left.await;
+    }
+}
+
+impl Received {
+    fn read(record: &impl Message, epoch: u64) -> Self {
+        let place = Place {
+            partition: record.partition(),
+            offset: record.offset(),
+            epoch,
+        };
+        match Event::decode(record, epoch) {
+            Ok(event) => Self::Event(event),
+            Err(reason) => Self::Unusable(Unusable {
+                place,
+                event_id: crate::event::claimed_id(record),
+                reason,
+            }),
+        }
+    }
+
+    fn place(&self) -> Place {
+        match self {
+            Self::Event(event) => event.place,
+            Self::Unusable(unusable) => unusable.place,
+        }
+    }
+}

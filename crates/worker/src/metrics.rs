@@ -1,0 +1,164 @@
+//! What the worker counts. Counters move only after a commit.
+
+use std::{collections::HashMap, time::Duration};
+
+use common::types::{EventType, FailureReason, TransactionType};
+use metrics::{Unit, counter, describe_counter, describe_histogram, histogram};
+
+use crate::{event::Event, ledger::Posting, slice::Outcome};
+
+/// Says what each metric means, for the scrape's HELP lines.
+pub fn describe() {
+    describe_counter!(
+        "transactions_processed_total",
+        "Transactions posted to the ledger"
+    );
+    describe_counter!(
+        "transactions_failed_total",
+        "Transactions refused, by reason"
+    );
+    describe_counter!(
+        "transaction_amount_cents_total",
+        "Sum of the amounts posted, in minor units of the currency"
+    );
+    describe_counter!(
+        "events_consumed_total",
+        "Events taken from the topic, by what became of them: applied, rejected, duplicate, refused"
+    );
+    describe_histogram!(
+        "worker_processing_duration_seconds",
+        Unit::Seconds,
+        "Time to apply a slice, from its first attempt to its commit"
+    );
+    describe_histogram!("worker_slice_events", "Events applied in one transaction");
+    describe_counter!(
+        "worker_slice_retries_total",
+        "Slices tried again, by class: collision (two transactions collided), away (no database)"
+    );
+    describe_histogram!(
+        "event_end_to_end_latency_seconds",
+        Unit::Seconds,
+        "Time from a transaction's acceptance to the commit that posted or refused it"
+    );
+    describe_counter!(
+        "consumer_offset_out_of_range_total",
+        "Assignments whose committed offset was outside the log: events were lost"
+    );
+    describe_counter!(
+        "processed_events_pruned_total",
+        "Closed events past their retention removed"
+    );
+}
+
+/// What became of a slice's events.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// In the ledger now.
+    pub applied: usize,
+    /// Refused now.
+    pub rejected: usize,
+    /// Closed before.
+    pub duplicate: usize,
+}
+
+impl Tally {
+    /// Counts outcomes.
+    #[must_use]
+    pub fn of(outcomes: &[Outcome]) -> Self {
+        let mut tally = Self::default();
+        for outcome in outcomes {
+            *match outcome.posting() {
+                Some(Posting::Applied(_)) => &mut tally.applied,
+                Some(Posting::Rejected(_)) => &mut tally.rejected,
+                None => &mut tally.duplicate,
+            } += 1;
+        }
+        tally
+    }
+}
+
+impl std::ops::AddAssign for Tally {
+    fn add_assign(&mut self, other: Self) {
+        self.applied += other.applied;
+        self.rejected += other.rejected;
+        self.duplicate += other.duplicate;
+    }
+}
+
+/// A slice was committed, so long after its first attempt began.
+pub fn slice_committed(events: &[Event], outcomes: &[Outcome], tally: Tally, took: Duration) {
+    consumed("applied", tally.applied);
+    consumed("rejected", tally.rejected);
+    consumed("duplicate", tally.duplicate);
+    histogram!("worker_processing_duration_seconds").record(took);
+    histogram!("worker_slice_events").record(as_f64(events.len()));
+    let latency = histogram!("event_end_to_end_latency_seconds");
+    for outcome in outcomes {
+        if let Outcome::Closed { age_seconds, .. } = outcome {
+            latency.record(*age_seconds);
+        }
+    }
+    posted(events, outcomes);
+}
+
+/// An event was refused for good, and the worker stopped at it.
+pub fn refused() {
+    consumed("refused", 1);
+}
+
+/// A slice has to be tried again.
+pub fn retried(class: &'static str) {
+    counter!("worker_slice_retries_total", "class" => class).increment(1);
+}
+
+fn consumed(status: &'static str, count: usize) {
+    let event_type = EventType::TransactionCreated.as_str();
+    if count > 0 {
+        counter!("events_consumed_total", "type" => event_type, "status" => status)
+            .increment(as_u64(count));
+    }
+}
+
+/// What a counter of postings is kept by.
+type Kind = (TransactionType, &'static str, Option<FailureReason>);
+
+/// Adds up first: a slice has hundreds of events and a handful of kinds.
+fn posted(events: &[Event], outcomes: &[Outcome]) {
+    let mut kinds: HashMap<Kind, (u64, u64)> = HashMap::new();
+    for (event, outcome) in events.iter().zip(outcomes) {
+        if let Some(posting) = outcome.posting() {
+            let claim = event.transaction;
+            let kind = (
+                claim.transaction_type,
+                claim.currency.as_str(),
+                posting.failure_reason(),
+            );
+            let (count, cents) = kinds.entry(kind).or_default();
+            *count += 1;
+            // The counter is a u64 and wraps after all the money there is twice over.
+            *cents = cents.wrapping_add(claim.amount_cents.get().unsigned_abs());
+        }
+    }
+    for ((transaction_type, currency, reason), (count, cents)) in kinds {
+        let labels = [("type", transaction_type.as_str()), ("currency", currency)];
+        match reason {
+            None => {
+                counter!("transactions_processed_total", &labels).increment(count);
+                counter!("transaction_amount_cents_total", &labels).increment(cents);
+            }
+            Some(reason) => {
+                let [kind, currency] = labels;
+                let labels = [kind, currency, ("reason", reason.as_str())];
+                counter!("transactions_failed_total", &labels).increment(count);
+            }
+        }
+    }
+}
+
+fn as_u64(count: usize) -> u64 {
+    u64::try_from(count).unwrap_or(u64::MAX)
+}
+
+fn as_f64(count: usize) -> f64 {
+    f64::from(u32::try_from(count).unwrap_or(u32::MAX))
+}

@@ -1,0 +1,249 @@
+//! The loop from the topic to the ledger.
+
+mod halt;
+mod work;
+
+use std::time::{Duration, Instant};
+
+use common::{
+    admin::{Component, Readiness},
+    outbox::WakeUp,
+};
+pub use halt::Halt;
+use rdkafka::error::KafkaResult;
+use sqlx::PgPool;
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, warn};
+use work::Work;
+
+use crate::{
+    backoff::Backoff,
+    config::Config,
+    consume::{Collected, Intake},
+    event::Event,
+    metrics::{self, Tally},
+    slice::{self, ApplyError, Outcome, Verdict},
+};
+
+/// How long one attempt may take before its connection counts as dead. Statements have a shorter
+/// limit of their own, which only a server that is alive enforces.
+const ATTEMPT_MAX: Duration = Duration::from_secs(10);
+
+/// What one step did.
+#[derive(Debug)]
+pub enum Step {
+    /// There was nothing to apply.
+    Idle,
+    /// A slice was applied, and its offsets are on their way.
+    Applied(Tally),
+    /// An event, or all of them, cannot be applied: what came before is, nothing behind it may be.
+    Halted(Halt),
+}
+
+/// One member of the group: it applies what its partitions bring, slice by slice.
+pub struct Worker {
+    intake: Intake,
+    pool: PgPool,
+    results_topic: String,
+    wake_up: WakeUp,
+    database: Component,
+    ledger: Component,
+    halted: Option<Halt>,
+}
+
+impl Worker {
+    /// Joins the consumer group.
+    ///
+    /// # Errors
+    /// If the client refuses its configuration.
+    pub fn join(
+        config: &Config,
+        pool: PgPool,
+        wake_up: WakeUp,
+        database: Component,
+        readiness: &Readiness,
+    ) -> KafkaResult<Self> {
+        let ledger = readiness.component("ledger");
+        let intake = Intake::join(&config.kafka, config.slices.slice_events_max)?;
+        ledger.set_ready();
+        let results_topic = config.kafka.results_topic.clone();
+        Ok(Self {
+            intake,
+            pool,
+            results_topic,
+            wake_up,
+            database,
+            ledger,
+            halted: None,
+        })
+    }
+
+    /// Works until the stop token, then leaves the group.
+    ///
+    /// A worker that halted stays a member, paused: its partitions wait here for somebody to mend
+    /// the cause. If it left, the event that stopped it would go on to stop every other member, and
+    /// with them the partitions that are well.
+    pub async fn run(mut self, stop: &CancellationToken) {
+        while !stop.is_cancelled() {
+            if let Step::Halted(_) = self.step(stop).await {
+                self.intake.stand_still(stop).await;
+            }
+        }
+        self.leave().await;
+    }
+
+    /// Leaves the group, so that a successor goes on at once.
+    pub async fn leave(self) {
+        self.intake.leave().await;
+    }
+
+    /// Applies what waits, as one slice. An event that cannot be applied is never skipped: a worker
+    /// that halted consumes no more, and only its successor tries again.
+    pub async fn step(&mut self, stop: &CancellationToken) -> Step {
+        if let Some(halt) = &self.halted {
+            return Step::Halted(halt.clone());
+        }
+        let collected = self.intake.collect(stop).await;
+        if !self.check_assigned(stop).await {
+            return Step::Idle;
+        }
+        if let Some(reason) = collected.fatal {
+            return self.halt(Halt::consumer(&reason));
+        }
+        let Collected {
+            events, unusable, ..
+        } = collected;
+        if events.is_empty() && unusable.is_none() {
+            return Step::Idle;
+        }
+        let mut work = Work::new(events);
+        let tally = self.apply_all(&mut work, stop).await;
+        if let Some(unusable) = unusable.filter(|_| !work.abandoned()) {
+            work.halt(Halt::unusable(self.intake.topic(), &unusable));
+        }
+        match work.into_halt() {
+            Some(halt) => self.halt(halt),
+            None => Step::Applied(tally),
+        }
+    }
+
+    fn halt(&mut self, halt: Halt) -> Step {
+        self.ledger.set_unready(halt.to_string());
+        self.halted = Some(halt.clone());
+        Step::Halted(halt)
+    }
+
+    /// Compares the committed offsets of newly assigned partitions with the log, before the first
+    /// commit would hide a loss. Answers whether that is done.
+    async fn check_assigned(&mut self, stop: &CancellationToken) -> bool {
+        let mut attempt = 0;
+        loop {
+            let partitions = self.intake.unchecked();
+            if partitions.is_empty() {
+                return true;
+            }
+            match self.intake.check_assigned(partitions).await {
+                Ok(()) => continue,
+                Err(error) => warn!(%error, "the committed offsets could not be checked yet"),
+            }
+            attempt += 1;
+            if !self.pause(Backoff::AWAY, attempt, stop).await {
+                return false;
+            }
+        }
+    }
+
+    /// Applies all parts of the work, in order; parts come from dividing it where an event cannot
+    /// be applied.
+    async fn apply_all(&mut self, work: &mut Work, stop: &CancellationToken) -> Tally {
+        let mut tally = Tally::default();
+        let began = Instant::now();
+        let mut attempt = 0;
+        work.retain(|events| self.intake.retain_owned(events));
+        while let Some(part) = work.next() {
+            match self.attempt(&part).await {
+                Ok(outcomes) => {
+                    attempt = 0;
+                    tally += self.committed(&part, &outcomes, began.elapsed());
+                }
+                Err(error) => match error.verdict(part.len()) {
+                    verdict @ (Verdict::Collision | Verdict::Away) => {
+                        attempt += 1;
+                        work.put_back(part);
+                        if !self.retry_later(&error, verdict, attempt, stop).await {
+                            work.abandon();
+                        }
+                        work.retain(|events| self.intake.retain_owned(events));
+                    }
+                    Verdict::Divide => work.divide(part),
+                    Verdict::Refuse(index) => {
+                        let halt = Halt::refused(self.intake.topic(), &part[index], &error);
+                        work.refuse(part, index, halt);
+                    }
+                    Verdict::Halt => {
+                        work.abandon();
+                        work.halt(Halt::everything(&error));
+                    }
+                },
+            }
+        }
+        tally
+    }
+
+    async fn attempt(&mut self, events: &[Event]) -> Result<Vec<Outcome>, ApplyError> {
+        let work = timeout(
+            ATTEMPT_MAX,
+            slice::apply(&self.pool, &self.results_topic, events),
+        );
+        self.intake
+            .serve_during(work)
+            .await
+            .unwrap_or(Err(ApplyError::Deadline(ATTEMPT_MAX.as_millis())))
+    }
+
+    fn committed(&self, events: &[Event], outcomes: &[Outcome], took: Duration) -> Tally {
+        self.intake.commit(events);
+        let tally = Tally::of(outcomes);
+        if tally.applied + tally.rejected > 0 {
+            self.wake_up.hint();
+        }
+        self.database.set_ready();
+        metrics::slice_committed(events, outcomes, tally, took);
+        debug!(events = events.len(), ?tally, ?took, "slice committed");
+        for (event, outcome) in events.iter().zip(outcomes) {
+            let claim = event.transaction;
+            debug!(
+                event_id = %event.id(), transaction_id = %claim.transaction_id,
+                account_id = %claim.account_id, ?outcome, "event closed",
+            );
+        }
+        tally
+    }
+
+    /// Waits for the next attempt; answers whether there is to be one.
+    async fn retry_later(
+        &mut self,
+        error: &ApplyError,
+        verdict: Verdict,
+        attempt: u32,
+        stop: &CancellationToken,
+    ) -> bool {
+        if verdict == Verdict::Collision {
+            metrics::retried("collision");
+            debug!(%error, attempt, "the slice collided with another transaction");
+            return self.pause(Backoff::COLLISION, attempt, stop).await;
+        }
+        metrics::retried("away");
+        warn!(%error, sqlstate = error.sqlstate(), attempt, "the slice is tried again");
+        self.database.set_unready(error.to_string());
+        self.pause(Backoff::AWAY, attempt, stop).await
+    }
+
+    /// Waits, serving the group; answers whether work is to go on.
+    async fn pause(&mut self, backoff: Backoff, attempt: u32, stop: &CancellationToken) -> bool {
+        let pause = backoff.pause(attempt, rand::random());
+        let waited = stop.run_until_cancelled(sleep(pause));
+        self.intake.serve_during(waited).await.is_some()
+    }
+}

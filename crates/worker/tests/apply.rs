@@ -1,0 +1,464 @@
+//! Slices against a real database, without Kafka, under both isolation levels.
+
+mod support;
+
+use common::{
+    db::{ErrorClass, Isolation},
+    types::{AccountId, AmountCents, FailureReason, TransactionId},
+};
+use serde_json::json;
+use sqlx::PgPool;
+use support::*;
+use worker::{
+    event::Event,
+    ledger::{Entry, Posting},
+    slice::{ApplyError, Inapplicable, Outcome, Verdict},
+};
+
+const LEVELS: [Isolation; 2] = [Isolation::Serializable, Isolation::ReadCommitted];
+
+fn applied(entry_no: i64, amount_cents: i64, balance_after_cents: i64) -> Posting {
+    Posting::Applied(Entry {
+        entry_no,
+        amount_cents,
+        balance_after_cents,
+    })
+}
+
+#[sqlx::test(migrator = "common::db::MIGRATOR")]
+async fn credits_and_debits_become_entries_balances_and_result_events(pool: PgPool) {
+    for level in LEVELS {
+        let worker = worker_pool(&pool, level);
+        let account = account(&pool, 0).await;
+        let credit = accept(&pool, account, CREDIT, 500).await;
+        let debit = accept(&pool, account, DEBIT, 120).await;
+        let before = results(&pool).await.len();
+
+        let outcomes = apply(&worker, &[credit, debit]).await.unwrap();
+
+        let expected = [Some(applied(1, 500, 500)), Some(applied(2, -120, 380))];
+        assert_eq!(postings(&outcomes), expected);
+        assert_eq!(balance(&pool, account).await, (380, 2));
+        for event in [&credit, &debit] {
+            assert_eq!(status(&pool, event).await, ("PROCESSED".to_owned(), None));
+        }
+        let told = &results(&pool).await[before..];
+        let expected = json!({
+            "schema_version": 1, "transaction_id": debit.transaction.transaction_id,
+            "account_id": account, "amount_cents": 120, "currency": "EUR", "type": "DEBIT",
+            "entry_no": 2, "balance_after_cents": 380,
+        });
+        assert_eq!(told.len(), 2);
+        assert_eq!(told[1], ("transaction.processed".to_owned(), expected));
+        assert_books_balance(&pool).await;
+    }
+}
+
+#[sqlx::test(migrator = "common::db::MIGRATOR")]
+async fn each_business_rejection_ends_failed_with_its_reason_and_no_entry(pool: PgPool) {
+    for level in LEVELS {
+        let worker = worker_pool(&pool, level);
+        let poor = account(&pool, 99).await;
+        let closed = account(&pool, 1000).await;
+        let foreign = account_of(&pool, "USD", 1000).await;
+        let full = account(&pool, i64::MAX - 5).await;
+        let table = [
+            (
+                accept(&pool, poor, DEBIT, 100).await,
+                FailureReason::InsufficientFunds,
+            ),
+            (
+                accept(&pool, closed, CREDIT, 1).await,
+                FailureReason::AccountSuspended,
+            ),
+            (
+                accept(&pool, foreign, CREDIT, 1).await,
+                FailureReason::CurrencyMismatch,
+            ),
+            (
+                accept(&pool, full, CREDIT, 6).await,
+                FailureReason::BalanceOverflow,
+            ),
+        ];
+        suspend(&pool, closed).await;
+        let accounts = state(&pool).await.accounts;
+        let entries = state(&pool).await.entries;
+        let before = results(&pool).await.len();
+
+        let events = table.map(|(event, _)| event);
+        let outcomes = apply(&worker, &events).await.unwrap();
+
+        assert_eq!(
+            postings(&outcomes),
+            table.map(|(_, reason)| rejected(reason))
+        );
+        let told = results(&pool).await;
+        for ((event, reason), (event_type, payload)) in table.iter().zip(&told[before..]) {
+            let failed = ("FAILED".to_owned(), Some(reason.as_str().to_owned()));
+            assert_eq!(status(&pool, event).await, failed);
+            assert_eq!(event_type, "transaction.failed");
+            assert_eq!(payload["failure_reason"], reason.as_str());
+            assert_eq!(
+                payload["transaction_id"],
+                json!(event.transaction.transaction_id)
+            );
+        }
+        // Not even `updated_at` moved.
+        assert_eq!(state(&pool).await.accounts, accounts);
+        assert_eq!(state(&pool).await.entries, entries);
+        assert_books_balance(&pool).await;
+    }
+}
+
+#[sqlx::test(migrator = "common::db::MIGRATOR")]
+async fn a_slice_applied_again_changes_nothing(pool: PgPool) {
+    for level in LEVELS {
+        let worker = worker_pool(&pool, level);
+        let events = mixed(&pool, 3, 20).await;
+        apply(&worker, &events).await.unwrap();
+        let once = state(&pool).await;
+
+        let again = apply(&worker, &events).await.unwrap();
+
+        assert!(again.iter().all(|outcome| *outcome == Outcome::Duplicate));
+        assert_eq!(state(&pool).await, once);
+    }
+}
+
+#[sqlx::test(migrator = "common::db::MIGRATOR")]
+async fn repeats_within_a_slice_are_applied_once(pool: PgPool) {
+    for level in LEVELS {
+        let worker = worker_pool(&pool, level);
+        let account = account(&pool, 0).await;
+        let credit = accept(&pool, account, CREDIT, 5).await;
+        let debit = accept(&pool, account, DEBIT, 9).await;
+
+        let outcomes = apply(&worker, &[credit, credit, debit, debit, credit])
+            .await
+            .unwrap();
+
+        let refused = rejected(FailureReason::InsufficientFunds);
+        assert_eq!(
+            postings(&outcomes),
+            [Some(applied(1, 5, 5)), None, refused, None, None]
+        );
+        assert_eq!(balance(&pool, account).await, (5, 1));
+        assert_books_balance(&pool).await;
+    }
+}
+
+#[sqlx::test(migrator = "common::db::MIGRATOR")]
+async fn a_final_transaction_stays_final_when_its_event_was_forgotten(pool: PgPool) {
+    for level in LEVELS {
+        let worker = worker_pool(&pool, level);
+        let account = account(&pool, 10).await;
+        let events = [
+            accept(&pool, account, DEBIT, 3).await,
+            accept(&pool, account, DEBIT, 50).await,
+        ];
+        apply(&worker, &events).await.unwrap();
+        sqlx::query("DELETE FROM processed_events")
+            .execute(&pool)
+            .await
+            .unwrap();
+        let once = state(&pool).await;
+
+        let again = apply(&worker, &events).await.unwrap();
+
+        assert_eq!(again, [Outcome::Duplicate; 2]);
+        let after = state(&pool).await;
+        assert_eq!((after.entries, after.results), (once.entries, once.results));
+        assert_eq!(
+            (after.accounts, after.transactions),
+            (once.accounts, once.transactions)
+        );
+    }
+}
+
+#[sqlx::test(migrator = "common::db::MIGRATOR")]
+async fn a_transaction_that_was_taken_up_and_not_ended_is_posted(pool: PgPool) {
+    let worker = worker_pool(&pool, Isolation::Serializable);
+    let account = account(&pool, 0).await;
+    let credit = accept(&pool, account, CREDIT, 5).await;
+    sqlx::query("UPDATE transactions SET status = 'PROCESSING'")
+        .execute(&pool)
+        .await
+        .unwrap();
+    apply(&worker, &[credit]).await.unwrap();
+    assert_eq!(balance(&pool, account).await, (5, 1));
+}
+
+#[sqlx::test(migrator = "common::db::MIGRATOR")]
+async fn a_forged_event_makes_no_money_and_takes_its_slice_with_it(pool: PgPool) {
+    type Forge = fn(&mut Event, AccountId);
+    let table: [(Forge, Inapplicable); 5] = [
+        (
+            |e, _| e.transaction.transaction_id = TransactionId::new(),
+            Inapplicable::NoSuchTransaction,
+        ),
+        (
+            |e, other| e.transaction.account_id = other,
+            Inapplicable::NoSuchTransaction,
+        ),
+        (
+            |e, _| e.transaction.amount_cents = AmountCents::try_from(6).unwrap(),
+            Inapplicable::Amount,
+        ),
+        (
+            |e, _| e.transaction.currency = "USD".parse().unwrap(),
+            Inapplicable::Currency,
+        ),
+        (
+            |e, _| e.transaction.transaction_type = DEBIT,
+            Inapplicable::Type,
+        ),
+    ];
+    for level in LEVELS {
+        let worker = worker_pool(&pool, level);
+        let (account, other) = (account(&pool, 100).await, account(&pool, 100).await);
+        let good = accept(&pool, other, CREDIT, 1).await;
+        let genuine = accept(&pool, account, CREDIT, 5).await;
+        let before = state(&pool).await;
+        for (forge, expected) in table {
+            let mut forged = genuine;
+            forge(&mut forged, other);
+            let error = apply(&worker, &[good, forged]).await.unwrap_err();
+            assert_eq!(error.verdict(2), Verdict::Refuse(1));
+            let ApplyError::Inapplicable { reason, .. } = error else {
+                panic!("{error}")
+            };
+            assert_eq!(reason, expected);
+            assert_eq!(state(&pool).await, before);
+        }
+        // The genuine one is as good as before.
+        apply(&worker, &[good, genuine]).await.unwrap();
+        assert_books_balance(&pool).await;
+    }
+}
+
+#[sqlx::test(migrator = "common::db::MIGRATOR")]
+async fn two_workers_on_the_same_events_post_each_once(pool: PgPool) {
+    for level in LEVELS {
+        let workers = [worker_pool(&pool, level), worker_pool(&pool, level)];
+        let events = mixed(&pool, 4, 120).await;
+
+        // Both go through all events, in slices that do not line up.
+        let (first, second) = tokio::join!(
+            apply_in_slices(&workers[0], &events, 7),
+            apply_in_slices(&workers[1], &events, 11),
+        );
+
+        for (first, second) in first.iter().zip(&second) {
+            let closed = [first, second].map(|outcome| *outcome != Outcome::Duplicate);
+            assert!(
+                closed == [true, false] || closed == [false, true],
+                "{first:?} {second:?}"
+            );
+        }
+        assert_books_balance(&pool).await;
+        assert_order_kept(&pool, &events).await;
+    }
+}
+
+#[sqlx::test(migrator = "common::db::MIGRATOR")]
+async fn workers_that_share_accounts_lose_no_update(pool: PgPool) {
+    for level in LEVELS {
+        let account = account(&pool, 0).await;
+        let mut halves = [Vec::new(), Vec::new()];
+        for number in 0..60 {
+            halves[number % 2].push(accept(&pool, account, CREDIT, 1).await);
+        }
+        let workers = [worker_pool(&pool, level), worker_pool(&pool, level)];
+        tokio::join!(
+            apply_in_slices(&workers[0], &halves[0], 3),
+            apply_in_slices(&workers[1], &halves[1], 2),
+        );
+        assert_eq!(balance(&pool, account).await, (60, 60));
+        assert_books_balance(&pool).await;
+    }
+}
+
+#[sqlx::test(migrator = "common::db::MIGRATOR")]
+async fn an_event_that_breaks_a_rule_of_the_database_is_its_own_error(pool: PgPool) {
+    let worker = worker_pool(&pool, Isolation::Serializable);
+    let account = account(&pool, 0).await;
+    let event = accept(&pool, account, CREDIT, 5).await;
+    // The books are broken already: the account's first number is taken.
+    sqlx::query("INSERT INTO ledger_entries VALUES ($1, 1, $2, 1, 1)")
+        .bind(account)
+        .bind(TransactionId::new())
+        .execute(&pool)
+        .await
+        .unwrap();
+    let before = state(&pool).await;
+    let error = apply(&worker, &[event]).await.unwrap_err();
+    assert_eq!(error.sqlstate().as_deref(), Some("23505"));
+    assert_eq!(error.verdict(1), Verdict::Refuse(0));
+    assert_eq!(error.verdict(2), Verdict::Divide);
+    assert_eq!(state(&pool).await, before);
+}
+
+#[sqlx::test(migrator = "common::db::MIGRATOR")]
+async fn a_missing_grant_stops_everything_and_blames_no_event(pool: PgPool) {
+    let account = account(&pool, 0).await;
+    let event = accept(&pool, account, CREDIT, 5).await;
+    // The api's role must not post; the worker with its URL is told so.
+    let error = apply(&as_role(&pool, "postonce_api"), &[event])
+        .await
+        .unwrap_err();
+    assert_eq!(error.sqlstate().as_deref(), Some("42501"));
+    assert_eq!(error.verdict(1), Verdict::Halt);
+    let ApplyError::Database(error) = error else {
+        panic!("{error}")
+    };
+    assert_eq!(ErrorClass::of(&error), ErrorClass::Systemic);
+}
+
+#[sqlx::test(migrator = "common::db::MIGRATOR")]
+async fn the_workers_role_may_do_all_that_posting_needs_and_no_more(pool: PgPool) {
+    let worker = as_role(&pool, "postonce_worker");
+    let events = mixed(&pool, 3, 30).await;
+    apply(&worker, &events).await.unwrap();
+    apply(&worker, &events).await.unwrap();
+    assert_books_balance(&pool).await;
+    worker::housekeeping::prune(&worker, std::time::Duration::ZERO, 7)
+        .await
+        .unwrap();
+
+    for forbidden in [
+        "UPDATE ledger_entries SET amount_cents = 1",
+        "DELETE FROM ledger_entries",
+        "DELETE FROM transactions",
+        "UPDATE transactions SET amount_cents = 1",
+        "DELETE FROM accounts",
+        "UPDATE accounts SET status = 'ACTIVE'",
+        "INSERT INTO accounts (id, currency) VALUES (gen_random_uuid(), 'EUR')",
+        "SELECT 1 FROM api_keys",
+    ] {
+        let error = sqlx::query(forbidden).execute(&worker).await.unwrap_err();
+        let code = error
+            .as_database_error()
+            .unwrap()
+            .code()
+            .unwrap()
+            .into_owned();
+        assert_eq!(code, "42501", "{forbidden}");
+    }
+}
+
+#[sqlx::test(migrator = "common::db::MIGRATOR")]
+async fn balances_and_statuses_are_updated_in_place(pool: PgPool) {
+    let worker = worker_pool(&pool, Isolation::Serializable);
+    let mut accounts = Vec::new();
+    // One page of accounts: each slice rewrites all of it.
+    for _ in 0..40 {
+        accounts.push(account(&pool, 0).await);
+    }
+    let mut posted = 0;
+    for _ in 0..6 {
+        let mut events = Vec::new();
+        for account in accounts.iter().cycle().take(200) {
+            events.push(accept(&pool, *account, CREDIT, 1).await);
+        }
+        apply(&worker, &events).await.unwrap();
+        posted += 200;
+    }
+    worker.close().await;
+    let updates = "SELECT relname::text, n_tup_upd, n_tup_hot_upd FROM pg_stat_user_tables
+                    WHERE relname IN ('accounts', 'transactions') ORDER BY relname";
+    // The counts arrive when the session that made them ends.
+    let counts: Vec<(String, i64, i64)> = loop {
+        let counts: Vec<(String, i64, i64)> =
+            sqlx::query_as(updates).fetch_all(&pool).await.unwrap();
+        if counts.iter().map(|(_, updates, _)| updates).sum::<i64>() >= posted + 6 * 40 {
+            break counts;
+        }
+        tokio::task::yield_now().await;
+    };
+    for (table, updates, hot) in counts {
+        assert_eq!(
+            hot, updates,
+            "{table}: only {hot} of {updates} updates were HOT"
+        );
+    }
+}
+
+#[sqlx::test(migrator = "common::db::MIGRATOR")]
+async fn sessions_commit_durably_and_are_bounded(pool: PgPool) {
+    for (level, name) in [(LEVELS[0], "serializable"), (LEVELS[1], "read committed")] {
+        let worker = worker_pool(&pool, level);
+        let settings: (String, String, String, String) = sqlx::query_as(
+            "SELECT current_setting('transaction_isolation'), current_setting('synchronous_commit'),
+                    current_setting('statement_timeout'),
+                    current_setting('idle_in_transaction_session_timeout')",
+        )
+        .fetch_one(&worker)
+        .await
+        .unwrap();
+        let expected = (
+            name.to_owned(),
+            "on".to_owned(),
+            "5s".to_owned(),
+            "5s".to_owned(),
+        );
+        assert_eq!(settings, expected);
+    }
+}
+
+/// Sessions that act as a service's role.
+fn as_role(pool: &PgPool, role: &str) -> PgPool {
+    let mut config = config(pool, Isolation::Serializable);
+    let options = (*pool.connect_options()).clone().options([("role", role)]);
+    config.database_url = options.into();
+    config.pool()
+}
+
+/// Transactions of several accounts, one after another: credits, debits, and debits too large.
+async fn mixed(pool: &PgPool, accounts: usize, transactions: i64) -> Vec<Event> {
+    let mut ids = Vec::new();
+    for _ in 0..accounts {
+        ids.push(account(pool, 0).await);
+    }
+    let mut events = Vec::new();
+    for (number, account) in (0..transactions).zip(ids.iter().cycle()) {
+        let event = match number % 5 {
+            0 | 3 => accept(pool, *account, CREDIT, 100 + number).await,
+            1 => accept(pool, *account, DEBIT, 40).await,
+            2 => accept(pool, *account, DEBIT, 1_000_000).await,
+            _ => accept(pool, *account, DEBIT, number).await,
+        };
+        events.push(event);
+    }
+    events
+}
+
+async fn apply_in_slices(pool: &PgPool, events: &[Event], slice: usize) -> Vec<Outcome> {
+    let mut outcomes = Vec::new();
+    for events in events.chunks(slice) {
+        outcomes.extend(apply_through(pool, events).await);
+    }
+    outcomes
+}
+
+/// Each account's entries stand in the order of its events.
+async fn assert_order_kept(pool: &PgPool, events: &[Event]) {
+    let entries: Vec<(AccountId, TransactionId)> = sqlx::query_as(
+        "SELECT account_id, transaction_id FROM ledger_entries ORDER BY account_id, entry_no",
+    )
+    .fetch_all(pool)
+    .await
+    .unwrap();
+    let place = |id: TransactionId| {
+        events
+            .iter()
+            .position(|e| e.transaction.transaction_id == id)
+    };
+    for pair in entries.windows(2).filter(|pair| pair[0].0 == pair[1].0) {
+        if let (Some(first), Some(second)) = (place(pair[0].1), place(pair[1].1)) {
+            assert!(
+                first < second,
+                "entry of event {second} stands before that of event {first}"
+            );
+        }
+    }
+}

@@ -1,0 +1,257 @@
+//! What the worker's integration tests share: accepted transactions, events of them, and the state
+//! they leave.
+#![allow(
+    dead_code,
+    unreachable_pub,
+    reason = "each test file uses a part of it"
+)]
+
+pub mod kafka;
+pub mod proxy;
+
+use common::{
+    db::{DatabaseUrl, Isolation},
+    settings::parse_from,
+    types::{
+        AccountId, AmountCents, FailureReason, SCHEMA_VERSION, TransactionCreated, TransactionId,
+        TransactionType,
+    },
+};
+use serde_json::Value;
+use sqlx::PgPool;
+use worker::{
+    config::Config,
+    event::{Event, Place},
+    ledger::Posting,
+    slice::{self, ApplyError, Outcome, Verdict},
+};
+
+pub const CREDIT: TransactionType = TransactionType::Credit;
+pub const DEBIT: TransactionType = TransactionType::Debit;
+pub const RESULTS: &str = "results-of-a-test";
+
+/// The worker's settings for a test's own database.
+pub fn config(pool: &PgPool, isolation: Isolation) -> Config {
+    let mut config: Config = parse_from(&["worker"]).unwrap();
+    config.database_url = DatabaseUrl::from((*pool.connect_options()).clone());
+    config.slices.worker_isolation = isolation;
+    config.kafka.results_topic = RESULTS.to_owned();
+    config
+}
+
+/// A pool of the worker's own sessions, on a test's own database.
+pub fn worker_pool(pool: &PgPool, isolation: Isolation) -> PgPool {
+    config(pool, isolation).pool()
+}
+
+pub async fn account(pool: &PgPool, balance_cents: i64) -> AccountId {
+    account_of(pool, "EUR", balance_cents).await
+}
+
+/// An account that opened with a balance, as if it had come from one entry.
+pub async fn account_of(pool: &PgPool, currency: &str, balance_cents: i64) -> AccountId {
+    let id = AccountId::new();
+    sqlx::query(
+        "INSERT INTO accounts (id, currency, balance_cents, entry_count) VALUES ($1, $2, $3, $4)",
+    )
+    .bind(id)
+    .bind(currency)
+    .bind(balance_cents)
+    .bind(i64::from(balance_cents > 0))
+    .execute(pool)
+    .await
+    .unwrap();
+    if balance_cents > 0 {
+        sqlx::query("INSERT INTO ledger_entries VALUES ($1, 1, $2, $3, $3)")
+            .bind(id)
+            .bind(TransactionId::new())
+            .bind(balance_cents)
+            .execute(pool)
+            .await
+            .unwrap();
+    }
+    id
+}
+
+pub async fn suspend(pool: &PgPool, account: AccountId) {
+    sqlx::query("UPDATE accounts SET status = 'SUSPENDED' WHERE id = $1")
+        .bind(account)
+        .execute(pool)
+        .await
+        .unwrap();
+}
+
+/// Accepts a transaction in euros, as the api does, and answers its event.
+pub async fn accept(
+    pool: &PgPool,
+    account_id: AccountId,
+    transaction_type: TransactionType,
+    cents: i64,
+) -> Event {
+    let transaction = TransactionCreated {
+        schema_version: SCHEMA_VERSION,
+        transaction_id: TransactionId::new(),
+        account_id,
+        amount_cents: AmountCents::try_from(cents).unwrap(),
+        currency: "EUR".parse().unwrap(),
+        transaction_type,
+    };
+    insert(pool, &transaction).await;
+    event(transaction)
+}
+
+async fn insert(pool: &PgPool, transaction: &TransactionCreated) {
+    sqlx::query(
+        "INSERT INTO transactions (id, account_id, amount_cents, currency, type, idempotency_key)
+         VALUES ($1, $2, $3, $4, $5, $1::text)",
+    )
+    .bind(transaction.transaction_id)
+    .bind(transaction.account_id)
+    .bind(transaction.amount_cents)
+    .bind(transaction.currency.as_str())
+    .bind(transaction.transaction_type.as_str())
+    .execute(pool)
+    .await
+    .unwrap();
+}
+
+pub fn event(transaction: TransactionCreated) -> Event {
+    Event {
+        place: Place {
+            partition: 0,
+            offset: 0,
+            epoch: 0,
+        },
+        transaction,
+    }
+}
+
+pub async fn apply(pool: &PgPool, events: &[Event]) -> Result<Vec<Outcome>, ApplyError> {
+    slice::apply(pool, RESULTS, events).await
+}
+
+/// Applies, again and again where two transactions collide.
+pub async fn apply_through(pool: &PgPool, events: &[Event]) -> Vec<Outcome> {
+    loop {
+        match apply(pool, events).await {
+            Ok(outcomes) => return outcomes,
+            Err(error) => assert_eq!(error.verdict(events.len()), Verdict::Collision, "{error}"),
+        }
+    }
+}
+
+pub fn postings(outcomes: &[Outcome]) -> Vec<Option<Posting>> {
+    outcomes.iter().map(Outcome::posting).collect()
+}
+
+pub fn rejected(reason: FailureReason) -> Option<Posting> {
+    Some(Posting::Rejected(reason))
+}
+
+/// Everything that posting may change, to be compared before and after.
+#[derive(Debug, PartialEq, Eq)]
+pub struct State {
+    pub accounts: Value,
+    pub transactions: Value,
+    pub entries: Value,
+    pub results: Value,
+    pub closed_events: i64,
+}
+
+pub async fn state(pool: &PgPool) -> State {
+    State {
+        accounts: rows(pool, "accounts", "id").await,
+        transactions: rows(pool, "transactions", "id").await,
+        entries: rows(pool, "ledger_entries", "account_id, entry_no").await,
+        results: rows(pool, "outbox_events", "seq").await,
+        closed_events: count(pool, "SELECT count(*) FROM processed_events").await,
+    }
+}
+
+async fn rows(pool: &PgPool, table: &str, order: &str) -> Value {
+    let sql = format!("SELECT coalesce(json_agg(t ORDER BY {order}), '[]') FROM {table} t");
+    sqlx::query_scalar(sqlx::AssertSqlSafe(sql))
+        .fetch_one(pool)
+        .await
+        .unwrap()
+}
+
+pub async fn count(pool: &PgPool, sql: &'static str) -> i64 {
+    sqlx::query_scalar(sql).fetch_one(pool).await.unwrap()
+}
+
+/// The balance of an account, and how many entries it says it has.
+pub async fn balance(pool: &PgPool, account: AccountId) -> (i64, i64) {
+    sqlx::query_as("SELECT balance_cents, entry_count FROM accounts WHERE id = $1")
+        .bind(account)
+        .fetch_one(pool)
+        .await
+        .unwrap()
+}
+
+/// A transaction's status and failure reason.
+pub async fn status(pool: &PgPool, event: &Event) -> (String, Option<String>) {
+    sqlx::query_as("SELECT status, failure_reason FROM transactions WHERE id = $1")
+        .bind(event.transaction.transaction_id)
+        .fetch_one(pool)
+        .await
+        .unwrap()
+}
+
+/// The result events written so far: type and payload, in order.
+pub async fn results(pool: &PgPool) -> Vec<(String, Value)> {
+    sqlx::query_as("SELECT event_type, payload FROM outbox_events WHERE topic = $1 ORDER BY seq")
+        .bind(RESULTS)
+        .fetch_all(pool)
+        .await
+        .unwrap()
+}
+
+/// The ledger's own laws: numbers without gaps, running balances that add up, balances that are the
+/// sum of their entries, and one entry and one result event for each transaction that has ended.
+pub async fn assert_books_balance(pool: &PgPool) {
+    let broken = count(
+        pool,
+        "SELECT count(*) FROM (
+             SELECT entry_no <> row_number() OVER account AS gap,
+                    balance_after_cents <> sum(amount_cents) OVER account AS drift
+               FROM ledger_entries
+             WINDOW account AS (PARTITION BY account_id ORDER BY entry_no)) AS entry
+          WHERE gap OR drift",
+    );
+    assert_eq!(
+        broken.await,
+        0,
+        "gaps in numbers or running balances that do not add up"
+    );
+    let unlike = count(
+        pool,
+        "SELECT count(*) FROM accounts
+           CROSS JOIN LATERAL (SELECT coalesce(sum(amount_cents), 0) AS cents, count(*) AS number
+                                 FROM ledger_entries WHERE account_id = accounts.id) AS entries
+          WHERE balance_cents <> entries.cents OR entry_count <> entries.number",
+    );
+    assert_eq!(
+        unlike.await,
+        0,
+        "balances that are not the sum of their entries"
+    );
+    let unentered = count(
+        pool,
+        "SELECT count(*) FROM transactions
+          WHERE (status = 'PROCESSED') <> EXISTS (SELECT FROM ledger_entries
+                                                   WHERE transaction_id = transactions.id)",
+    );
+    assert_eq!(
+        unentered.await,
+        0,
+        "entries and final states that do not agree"
+    );
+    let untold = count(
+        pool,
+        "SELECT count(*) FROM transactions
+          WHERE (status IN ('PROCESSED', 'FAILED'))::int <>
+                (SELECT count(*) FROM outbox_events WHERE aggregate_id = transactions.id)",
+    );
+    assert_eq!(untold.await, 0, "results that were not told once");
+}
