@@ -1,1 +1,52 @@
-fn main() {}
+//! The publisher's process: settings, logs, metrics, the admin server, and the end.
+
+use anyhow::Context;
+use common::{
+    admin::{self, Readiness},
+    settings::{parse_or_exit, refuse},
+    shutdown::on_signal,
+    telemetry::{init_logs, install_metrics},
+};
+use publisher::{Command, SERVICE, Settings};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let settings: Settings = parse_or_exit();
+    if let Err(message) = settings.check() {
+        refuse(&message);
+    }
+    match settings.command {
+        Some(Command::Resend { pending_older_than }) => {
+            let topic = &settings.kafka.transactions_topic;
+            let database = settings.database_url.plain();
+            let resent = publisher::resend(database, topic, pending_older_than).await?;
+            println!("{resent}");
+            eprintln!("{}", publisher::expectation(resent, topic));
+            Ok(())
+        }
+        None => serve(settings).await,
+    }
+}
+
+async fn serve(settings: Settings) -> anyhow::Result<()> {
+    init_logs(&settings.logs, SERVICE).context("logs")?;
+    let metrics = install_metrics().context("metrics")?;
+    let listener = admin::bind("admin", settings.admin_bind_addr).await?;
+    let readiness = Readiness::default();
+    let stop = on_signal().context("signal handlers")?;
+    let stop_admin = CancellationToken::new();
+    let tasks = TaskTracker::new();
+    tasks.spawn(metrics.clone().upkeep(stop_admin.clone()));
+    tasks.spawn(admin::serve(
+        listener,
+        readiness.clone(),
+        metrics,
+        stop_admin.clone(),
+    ));
+    let work = publisher::run(&settings, &readiness, stop.clone());
+    settings.shutdown.drain(&stop, work).await;
+    stop_admin.cancel();
+    settings.shutdown.wait(&tasks).await;
+    Ok(())
+}

@@ -1,0 +1,285 @@
+//! A Kafka producer that leaves no gaps, and its delivery reports.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use common::types::EventEnvelope;
+use rdkafka::{
+    ClientConfig, ClientContext,
+    error::{KafkaError, RDKafkaErrorCode},
+    message::{DeliveryResult, Header, OwnedHeaders},
+    producer::{BaseRecord, Producer, ProducerContext, PurgeConfig, ThreadedProducer},
+};
+use tokio::{
+    sync::{Notify, mpsc},
+    time::Instant,
+};
+use tracing::warn;
+
+/// Most bytes of rows that wait in a producer, in KiB: it bounds the service's memory.
+const QUEUE_KBYTES_MAX: u32 = 32 * 1024;
+/// The smallest `message.max.bytes` that librdkafka takes; for a topic with less, the broker says
+/// no itself.
+const MESSAGE_BYTES_FLOOR: i32 = 1_000;
+/// The largest message sent, so that one always fits the queue.
+const MESSAGE_BYTES_CEILING: i32 = 16 * 1024 * 1024;
+/// How long an acknowledged batch vouches that the broker still knows the producer. Brokers forget
+/// idle producers after a day (`producer.id.expiration.ms`).
+const KNOWN_FOR: Duration = Duration::from_mins(10);
+
+/// What became of a row that was sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// The broker has it.
+    Delivered,
+    /// It may or may not have arrived, and the fault need not be its own: send it again, in its
+    /// place.
+    Unknown,
+    /// The topic or partition is not there (any more): look at the topics before sending again.
+    TopicGone,
+    /// It, or the batch it was in, is refused for good.
+    Refused(RDKafkaErrorCode),
+}
+
+/// Why a row was not taken for sending.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NotSent {
+    /// There is no room now.
+    QueueFull,
+    /// This producer sends nothing any more, or the topic is gone.
+    Broken(Verdict),
+    /// This very row can never be sent.
+    Refused(RDKafkaErrorCode),
+}
+
+/// The answer about one row, which is named by the slot it was sent with.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Report {
+    pub(crate) slot: usize,
+    pub(crate) verdict: Verdict,
+}
+
+/// A row as the courier needs it.
+#[derive(Debug)]
+pub(crate) struct Parcel<'a> {
+    pub(crate) slot: usize,
+    pub(crate) topic: &'a str,
+    pub(crate) partition: i32,
+    pub(crate) key: &'a str,
+    pub(crate) payload: &'a str,
+    pub(crate) envelope: EventEnvelope,
+}
+
+/// One producer, from its making to its first failure.
+///
+/// It is idempotent and gapless: a batch that is refused for good is a fatal error, after which
+/// nothing is sent any more, so no row passes one before it. A courier that failed is replaced.
+pub(crate) struct Courier {
+    producer: ThreadedProducer<Reports>,
+    reports: mpsc::UnboundedReceiver<Report>,
+    failed: Arc<AtomicBool>,
+    message_bytes_max: i32,
+    /// By topic and partition: when the broker last took a batch of this producer.
+    known_at: [Vec<Option<Instant>>; 2],
+}
+
+/// Takes librdkafka's callbacks, which come on its polling thread and must not wait.
+struct Reports {
+    sender: mpsc::UnboundedSender<Report>,
+    wake: Arc<Notify>,
+    failed: Arc<AtomicBool>,
+}
+
+impl ClientContext for Reports {
+    fn error(&self, error: KafkaError, reason: &str) {
+        // A fatal error need not come with a report: without a producer id nothing is ever sent.
+        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::Fatal) {
+            self.failed.store(true, Ordering::Relaxed);
+            self.wake.notify_one();
+        }
+        warn!(%error, reason, "producer");
+    }
+}
+
+impl ProducerContext for Reports {
+    type DeliveryOpaque = usize;
+
+    fn delivery(&self, result: &DeliveryResult<'_>, slot: usize) {
+        let verdict = match result {
+            Ok(_) => Verdict::Delivered,
+            Err((error, _)) => {
+                self.failed.store(true, Ordering::Relaxed);
+                verdict(error)
+            }
+        };
+        // The receiver goes only together with the courier, when no report matters any more.
+        let _ = self.sender.send(Report { slot, verdict });
+        self.wake.notify_one();
+    }
+}
+
+impl Courier {
+    /// Makes a producer; nothing is connected yet.
+    pub(crate) fn new(
+        brokers: &str,
+        partitions: i32,
+        topic_message_bytes_max: i32,
+        wake: Arc<Notify>,
+    ) -> Result<Self, KafkaError> {
+        let (sender, reports) = mpsc::unbounded_channel();
+        let failed = Arc::new(AtomicBool::new(false));
+        let context = Reports {
+            sender,
+            wake,
+            failed: Arc::clone(&failed),
+        };
+        let producer = config(brokers, topic_message_bytes_max).create_with_context(context)?;
+        let partitions = usize::try_from(partitions).unwrap_or(0);
+        Ok(Self {
+            producer,
+            reports,
+            failed,
+            message_bytes_max: topic_message_bytes_max,
+            known_at: [vec![None; partitions], vec![None; partitions]],
+        })
+    }
+
+    /// Hands a row to the producer; its report comes later.
+    pub(crate) fn send(&self, parcel: &Parcel<'_>) -> Result<(), NotSent> {
+        let headers = parcel.envelope.headers();
+        let mut sent = OwnedHeaders::new_with_capacity(headers.len());
+        for (key, value) in &headers {
+            let value = Some(value.as_str());
+            sent = sent.insert(Header { key, value });
+        }
+        let record = BaseRecord::with_opaque_to(parcel.topic, parcel.slot)
+            .partition(parcel.partition)
+            .key(parcel.key)
+            .payload(parcel.payload)
+            .headers(sent);
+        self.producer
+            .send(record)
+            .map_err(|(error, _)| match error.rdkafka_error_code() {
+                Some(RDKafkaErrorCode::QueueFull) => NotSent::QueueFull,
+                _ => match verdict(&error) {
+                    Verdict::Refused(code) => NotSent::Refused(code),
+                    broken => NotSent::Broken(broken),
+                },
+            })
+    }
+
+    /// The next report that is there already.
+    pub(crate) fn next_report(&mut self) -> Option<Report> {
+        self.reports.try_recv().ok()
+    }
+
+    /// Remembers that the broker took a batch from this producer.
+    pub(crate) fn note_known(&mut self, topic: usize, partition: i32, now: Instant) {
+        if let Some(at) = self.known_slot(topic, partition) {
+            *at = Some(now);
+        }
+    }
+
+    /// Whether the broker surely holds this producer's last sequence number for a partition.
+    ///
+    /// Only then does it refuse a batch behind a refused one: a broker takes any first number from
+    /// a producer it does not know (Kafka, `ProducerAppendInfo.checkSequence`), so with several
+    /// requests under way the second would be stored without the first.
+    pub(crate) fn is_known(&mut self, topic: usize, partition: i32, now: Instant) -> bool {
+        self.known_slot(topic, partition)
+            .and_then(|at| *at)
+            .is_some_and(|at| now < at + KNOWN_FOR)
+    }
+
+    fn known_slot(&mut self, topic: usize, partition: i32) -> Option<&mut Option<Instant>> {
+        let partition = usize::try_from(partition).ok()?;
+        self.known_at.get_mut(topic)?.get_mut(partition)
+    }
+
+    /// Whether anything went wrong. Most of it is fatal to librdkafka too; a row that failed for a
+    /// local reason (its topic is gone) is not, but the ones behind it must not pass it either.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.failed.load(Ordering::Relaxed)
+    }
+
+    /// Why librdkafka sends nothing any more, if that was not for the sake of a refused batch.
+    pub(crate) fn broker_complaint(&self) -> Option<String> {
+        let (code, reason) = self.producer.client().fatal_error()?;
+        (code != RDKafkaErrorCode::GaplessGuarantee).then(|| format!("{code}: {reason}"))
+    }
+
+    /// The topics' limit this producer was made for.
+    pub(crate) const fn message_bytes_max(&self) -> i32 {
+        self.message_bytes_max
+    }
+
+    /// Ends all that is under way; the reports of it follow.
+    pub(crate) fn purge(&self) {
+        self.producer
+            .purge(PurgeConfig::default().queue().inflight());
+    }
+
+    /// Lets the producer go. Its threads end in the background, since waiting for them may take
+    /// half a second.
+    pub(crate) fn retire(self) {
+        tokio::task::spawn_blocking(move || drop(self));
+    }
+}
+
+fn config(brokers: &str, topic_message_bytes_max: i32) -> ClientConfig {
+    let message_bytes_max =
+        topic_message_bytes_max.clamp(MESSAGE_BYTES_FLOOR, MESSAGE_BYTES_CEILING);
+    let mut config = ClientConfig::new();
+    config
+        .set("bootstrap.servers", brokers)
+        .set("client.id", "postonce-publisher")
+        .set("enable.idempotence", "true")
+        .set("enable.gapless.guarantee", "true")
+        .set("acks", "all")
+        // A message that timed out alone would let the ones behind it pass.
+        .set("message.timeout.ms", "0")
+        .set("message.max.bytes", message_bytes_max.to_string())
+        .set("compression.type", "lz4")
+        // Rows come in crowds already; this only lets the rest of one crowd catch up.
+        .set("linger.ms", "1")
+        .set("queue.buffering.max.kbytes", QUEUE_KBYTES_MAX.to_string())
+        .set("reconnect.backoff.max.ms", "1000")
+        .set("socket.keepalive.enable", "true")
+        .set("log.connection.close", "false");
+    config
+}
+
+fn verdict(error: &KafkaError) -> Verdict {
+    use RDKafkaErrorCode as Code;
+    match error.rdkafka_error_code() {
+        // Purged by us, or swept along by another batch's failure; the fault is elsewhere.
+        None
+        | Some(
+            Code::PurgeQueue
+            | Code::PurgeInflight
+            | Code::Fatal
+            | Code::BrokerDestroy
+            | Code::Inconsistent
+            | Code::InvalidDifferentRecord
+            | Code::GaplessGuarantee
+            | Code::Retry
+            | Code::BrokerTransportFailure
+            | Code::AllBrokersDown
+            | Code::MessageTimedOut
+            | Code::OperationTimedOut
+            | Code::OutOfOrderSequenceNumber
+            | Code::DuplicateSequenceNumber
+            | Code::InvalidProducerEpoch
+            | Code::UnknownProducerId,
+        ) => Verdict::Unknown,
+        Some(Code::UnknownTopic | Code::UnknownPartition | Code::UnknownTopicOrPartition) => {
+            Verdict::TopicGone
+        }
+        Some(code) => Verdict::Refused(code),
+    }
+}

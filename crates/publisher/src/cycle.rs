@@ -1,0 +1,244 @@
+//! The publisher's heart: rows out of the outbox, records into Kafka, marks back.
+//!
+//! No transaction is open while a row is on its way: a step selects, or marks, each in one statement
+//! that commits by itself. What the process knows of rows on their way is lost with it, and then
+//! they are sent again.
+
+mod claim;
+mod couriers;
+mod flights;
+mod land;
+mod sql;
+mod troubles;
+
+use std::{sync::Arc, time::Duration};
+
+use chrono::Utc;
+use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
+pub(crate) use sql::SESSION_OPTIONS;
+use sqlx::PgPool;
+use tokio::{
+    sync::{Notify, watch},
+    time::{Instant, sleep, sleep_until},
+};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use self::{couriers::Couriers, flights::Flights, troubles::Troubles};
+use crate::{
+    backoff::Backoff,
+    health::HealthSide,
+    lanes::Ownership,
+    settings::{KafkaSettings, PublishingSettings},
+    topics::TopicsState,
+};
+
+/// The shortest time between two steps that did not fill their batch: a crowd shares statements,
+/// and a lone row after a pause still goes at once.
+const STEP_INTERVAL_MIN: Duration = Duration::from_millis(2);
+/// The first pause between two looks at an empty outbox; it doubles up to `POLL_INTERVAL_MAX_MS`.
+const POLL_INTERVAL_FIRST: Duration = Duration::from_millis(10);
+/// Pauses while the database fails.
+const FAILURE_PAUSE_FIRST: Duration = Duration::from_millis(50);
+const FAILURE_PAUSE_MAX: Duration = Duration::from_secs(5);
+
+/// What a step did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// It filled its batch: more is surely waiting.
+    Full,
+    /// It moved some rows.
+    Moved,
+    /// There was nothing to do, or nothing may be done now.
+    Idle,
+    /// Shutting down, and no row is on its way any more.
+    Drained,
+}
+
+/// What a cycle shares with the publisher's other parts.
+pub(crate) struct CycleParts {
+    pub(crate) pool: PgPool,
+    pub(crate) ownership: Arc<Ownership>,
+    pub(crate) topics: watch::Receiver<TopicsState>,
+    pub(crate) recheck_topics: Arc<Notify>,
+    pub(crate) wake: Arc<Notify>,
+    pub(crate) database: HealthSide,
+    pub(crate) lanes: HealthSide,
+}
+
+/// The loop that publishes.
+pub(crate) struct Cycle {
+    parts: CycleParts,
+    topics: [String; 2],
+    partitions: i32,
+    settings: PublishingSettings,
+    flights: Flights,
+    troubles: Troubles,
+    couriers: Couriers,
+    /// Rows that arrived and are not marked yet.
+    landed: Landed,
+    /// Rows that were refused, where that is not written on them yet.
+    refusals: Vec<Refusal>,
+    /// The lane to begin the next claim with, so that none is always last.
+    first_lane: i16,
+    metrics: CycleMetrics,
+}
+
+#[derive(Debug, Default)]
+struct Landed {
+    seqs: Vec<i64>,
+    account_ids: Vec<Uuid>,
+}
+
+#[derive(Debug)]
+struct Refusal {
+    seq: i64,
+    account_id: Uuid,
+    reason: String,
+}
+
+/// Handles, because looking a metric up by its labels costs more than counting.
+struct CycleMetrics {
+    acknowledged: [Counter; 2],
+    refused: [Counter; 2],
+    unknown: [Counter; 2],
+    insert_to_ack: Histogram,
+    lanes_owned: Gauge,
+}
+
+impl CycleMetrics {
+    fn new(topics: &[String; 2]) -> Self {
+        let counters = |result: &'static str| {
+            let labelled = |topic: &String| counter!("outbox_published_total", "topic" => topic.clone(), "result" => result);
+            topics.each_ref().map(labelled)
+        };
+        Self {
+            acknowledged: counters("acknowledged"),
+            refused: counters("refused"),
+            unknown: counters("unknown"),
+            insert_to_ack: histogram!("outbox_insert_to_ack_seconds"),
+            lanes_owned: gauge!("outbox_lanes_owned"),
+        }
+    }
+}
+
+impl Cycle {
+    pub(crate) fn new(
+        parts: CycleParts,
+        broker: HealthSide,
+        kafka: &KafkaSettings,
+        settings: PublishingSettings,
+    ) -> Self {
+        let retry = Duration::from_millis(settings.lane_retry_interval_ms);
+        let couriers = Couriers::new(
+            kafka.kafka_brokers.clone(),
+            kafka.topic_partitions,
+            Arc::clone(&parts.wake),
+            broker,
+        );
+        Self {
+            topics: kafka.topics(),
+            partitions: kafka.topic_partitions,
+            flights: Flights::new(),
+            troubles: Troubles::new(retry),
+            couriers,
+            landed: Landed::default(),
+            refusals: Vec::new(),
+            first_lane: 0,
+            metrics: CycleMetrics::new(&kafka.topics()),
+            parts,
+            settings,
+        }
+    }
+
+    /// Publishes until the token is cancelled and every row on its way is reported and marked.
+    pub(crate) async fn run(mut self, token: CancellationToken) {
+        let poll_max = Duration::from_millis(self.settings.poll_interval_max_ms);
+        let mut poll = Backoff::new(POLL_INTERVAL_FIRST, poll_max);
+        let mut failures = Backoff::new(FAILURE_PAUSE_FIRST, FAILURE_PAUSE_MAX);
+        loop {
+            let started = Instant::now();
+            let draining = token.is_cancelled();
+            let outcome = self.step(draining).await;
+            match &outcome {
+                Ok(_) => {
+                    failures.reset();
+                    self.parts.database.set_ready();
+                }
+                Err(error) => {
+                    let reason = format!("the outbox cannot be read or marked: {error}");
+                    self.parts.database.set_unready(reason);
+                }
+            }
+            match outcome {
+                Ok(Outcome::Drained) => return,
+                Ok(Outcome::Full) => continue,
+                Ok(Outcome::Moved) => poll.reset(),
+                Ok(Outcome::Idle) => {}
+                // Hints and reports do not shorten this pause: each would be another failure.
+                Err(_) => {
+                    sleep(failures.pause()).await;
+                    continue;
+                }
+            }
+            self.wait(poll.pause(), draining, &token).await;
+            sleep_until(started + STEP_INTERVAL_MIN).await;
+        }
+    }
+
+    /// Waits for a hint, a report, the next try of a stopped lane, or the pause's end.
+    async fn wait(&self, pause: Duration, draining: bool, token: &CancellationToken) {
+        let now = Instant::now();
+        let due = self.troubles.due_at().filter(|due| *due > now);
+        let until = due.map_or(now + pause, |due| due.min(now + pause));
+        tokio::select! {
+            () = self.parts.wake.notified() => {}
+            () = sleep_until(until) => {}
+            () = token.cancelled(), if !draining => {}
+        }
+    }
+
+    /// One round: takes in reports, marks what arrived, claims lanes that are free, sends their
+    /// rows. It never waits for the broker.
+    pub(crate) async fn step(&mut self, draining: bool) -> Result<Outcome, sqlx::Error> {
+        let reported = self.gather();
+        self.settle().await?;
+        let owned = self.parts.ownership.owned();
+        self.metrics
+            .lanes_owned
+            .set(f64::from(u8::try_from(owned.len()).unwrap_or(u8::MAX)));
+        self.troubles.keep_only(owned);
+        let limit = self.message_bytes_max();
+        self.couriers.tend(&mut self.flights, limit);
+        let sent = match limit {
+            Some(limit) if !draining => self.claim(limit).await?,
+            _ => Outcome::Idle,
+        };
+        self.tell_lanes();
+        Ok(match sent {
+            _ if draining && self.flights.outstanding() == 0 => Outcome::Drained,
+            Outcome::Idle if reported => Outcome::Moved,
+            sent => sent,
+        })
+    }
+
+    /// The topics' limit for a message, if anything may be sent at all.
+    fn message_bytes_max(&self) -> Option<i32> {
+        match *self.parts.topics.borrow() {
+            TopicsState::Ready { message_bytes_max } => Some(message_bytes_max),
+            TopicsState::NotReady => None,
+        }
+    }
+
+    fn tell_lanes(&self) {
+        match self.troubles.reason() {
+            Some(reason) => self.parts.lanes.set_unready(reason),
+            None => self.parts.lanes.set_ready(),
+        }
+    }
+}
+
+/// Seconds since a time by the database's clock; clocks that differ do not make it negative.
+fn seconds_since(time: chrono::DateTime<Utc>) -> f64 {
+    (Utc::now() - time).as_seconds_f64().max(0.0)
+}

@@ -1,0 +1,221 @@
+//! The way out: rows of free lanes are selected and sent.
+
+use std::pin::pin;
+
+use common::types::{AccountId, EventEnvelope, EventId, EventType, Lane};
+use futures_util::TryStreamExt;
+use tokio::time::Instant;
+
+use super::{
+    Cycle, Outcome,
+    flights::{Route, SentRow},
+    sql::{self, PendingRow},
+};
+use crate::{
+    courier::{NotSent, Parcel, Verdict},
+    lanes::LaneSet,
+};
+
+/// The part of all rows under way that must be free before it is worth looking for more.
+const ROOM_PARTS: usize = 8;
+
+/// Why sending stops.
+#[derive(Clone, Copy, Debug)]
+enum Halt {
+    /// For this lane, in this claim.
+    Lane,
+    /// For all lanes, in this claim.
+    All,
+}
+
+impl Cycle {
+    /// Sends what the free lanes have, and the next row of a lane in trouble.
+    pub(super) async fn claim(&mut self, message_bytes_max: i32) -> Result<Outcome, sqlx::Error> {
+        let probed = self.probe(message_bytes_max).await;
+        let sent = match probed {
+            Ok(()) => self.claim_free_lanes(message_bytes_max).await,
+            Err(error) => Err(error),
+        };
+        // Whatever happened, exactly the lanes with rows on their way are busy now.
+        self.parts.ownership.set_busy(self.flights.lanes());
+        sent
+    }
+
+    async fn claim_free_lanes(&mut self, limit: i32) -> Result<Outcome, sqlx::Error> {
+        let rows_max = usize::try_from(self.settings.publish_rows_max).unwrap_or(usize::MAX);
+        let room = rows_max.saturating_sub(self.flights.outstanding());
+        if room < rows_max / ROOM_PARTS || self.couriers.open(Route::Main, limit).is_none() {
+            return Ok(Outcome::Idle);
+        }
+        let healthy = LaneSet::ALL.without(self.troubles.lanes());
+        let lanes = self.parts.ownership.begin_claim(healthy, Instant::now());
+        if lanes.is_empty() {
+            return Ok(Outcome::Idle);
+        }
+        self.send_pending(lanes, room).await
+    }
+
+    /// Selects and sends in one go: rows are handed on as they come and never held all at once.
+    async fn send_pending(&mut self, lanes: LaneSet, room: usize) -> Result<Outcome, sqlx::Error> {
+        let numbers = self.rotated(lanes);
+        let lane_rows_max = i64::from(self.settings.publish_lane_rows_max);
+        let rows_max = i64::try_from(room).unwrap_or(i64::MAX);
+        let mut connection = self.parts.pool.acquire().await?;
+        let rows = sql::pending(&mut connection, &numbers, lane_rows_max, rows_max);
+        let mut rows = pin!(rows);
+        let mut ended = LaneSet::EMPTY;
+        let mut seen = 0;
+        while let Some(row) = rows.try_next().await? {
+            seen += 1;
+            let Some(lane) = Lane::from_number(row.lane) else {
+                continue;
+            };
+            if ended.contains(lane) {
+                continue;
+            }
+            match self.send(lane, &row, Route::Main) {
+                Ok(()) => {}
+                Err(Halt::Lane) => ended.insert(lane),
+                Err(Halt::All) => ended = LaneSet::ALL,
+            }
+            self.first_lane = row.lane;
+        }
+        Ok(match seen {
+            0 => Outcome::Idle,
+            // If a lane or all had to stop, looking again at once would find the same rows.
+            seen if seen == room && ended.is_empty() => Outcome::Full,
+            _ => Outcome::Moved,
+        })
+    }
+
+    /// The lanes' numbers, beginning where the last claim ended.
+    fn rotated(&self, lanes: LaneSet) -> Vec<i16> {
+        let mut numbers: Vec<i16> = lanes.iter().map(Lane::number).collect();
+        let first = numbers.partition_point(|number| *number < self.first_lane);
+        numbers.rotate_left(first);
+        numbers
+    }
+
+    /// Sends the first row of a lane in trouble, alone. At most one such row is on its way.
+    async fn probe(&mut self, limit: i32) -> Result<(), sqlx::Error> {
+        if self.flights.outstanding_on(Route::Probe) > 0 {
+            return Ok(());
+        }
+        let now = Instant::now();
+        let Some(lane) = self.troubles.next_due(now) else {
+            if self.troubles.lanes().is_empty() {
+                self.couriers.dismiss(Route::Probe);
+            }
+            return Ok(());
+        };
+        if self.couriers.open(Route::Probe, limit).is_none() {
+            return Ok(());
+        }
+        let claimed = self
+            .parts
+            .ownership
+            .begin_claim([lane].into_iter().collect(), now);
+        if claimed.is_empty() {
+            return Ok(());
+        }
+        let lanes = [lane.number()];
+        let mut connection = self.parts.pool.acquire().await?;
+        let first = pin!(sql::pending(&mut connection, &lanes, 1, 1))
+            .try_next()
+            .await?;
+        match first.filter(|row| Some(row.seq) <= self.troubles.until_seq(lane)) {
+            Some(row) => {
+                // A refusal is told by its own means, and any other halt means: later.
+                let _ = self.send(lane, &row, Route::Probe);
+            }
+            None => self.troubles.over(lane),
+        }
+        Ok(())
+    }
+
+    fn send(&mut self, lane: Lane, row: &PendingRow, route: Route) -> Result<(), Halt> {
+        let mut sent = SentRow {
+            seq: row.seq,
+            account_id: row.account_id,
+            created_at: row.created_at,
+            topic: usize::MAX,
+        };
+        let (topic, event_type) = match self.address(row) {
+            Ok(address) => address,
+            Err(reason) => {
+                self.refuse(lane, sent, reason);
+                return Err(Halt::Lane);
+            }
+        };
+        sent.topic = topic;
+        self.hand_over(lane, row, sent, event_type, route)
+    }
+
+    /// Where a row goes and as what; or what is unusable about it.
+    fn address(&self, row: &PendingRow) -> Result<(usize, EventType), String> {
+        let topic = self.topics.iter().position(|topic| *topic == row.topic);
+        let topic = topic.ok_or_else(|| {
+            let topics = self.topics.join(" nor ");
+            format!("its topic {} is neither {topics}", row.topic)
+        })?;
+        let event_type = row.event_type.parse();
+        let event_type =
+            event_type.map_err(|_| format!("its type {} is unknown", row.event_type))?;
+        Ok((topic, event_type))
+    }
+
+    fn hand_over(
+        &mut self,
+        lane: Lane,
+        row: &PendingRow,
+        sent: SentRow,
+        event_type: EventType,
+        route: Route,
+    ) -> Result<(), Halt> {
+        let partition = lane.partition(self.partitions);
+        let courier = self.couriers.present(route).ok_or(Halt::All)?;
+        if courier.has_failed() {
+            return Err(Halt::All);
+        }
+        // The first row of a lane to a partition goes alone until the broker knows the producer.
+        if self.flights.has_topic(lane, sent.topic)
+            && !courier.is_known(sent.topic, partition, Instant::now())
+        {
+            return Err(Halt::Lane);
+        }
+        let parcel = Parcel {
+            slot: self.flights.add(lane, route, sent),
+            topic: &self.topics[sent.topic],
+            partition,
+            key: &row.partition_key,
+            payload: &row.payload,
+            envelope: EventEnvelope {
+                id: EventId(row.event_id),
+                event_type,
+                time: row.created_at,
+                account_id: AccountId(row.account_id),
+            },
+        };
+        let Err(not_sent) = courier.send(&parcel) else {
+            return Ok(());
+        };
+        self.flights.take_back(lane);
+        Err(self.halt(lane, sent, not_sent))
+    }
+
+    fn halt(&mut self, lane: Lane, row: SentRow, not_sent: NotSent) -> Halt {
+        match not_sent {
+            NotSent::QueueFull => Halt::All,
+            NotSent::Broken(verdict) => {
+                if verdict == Verdict::TopicGone {
+                    self.parts.recheck_topics.notify_one();
+                }
+                Halt::All
+            }
+            NotSent::Refused(code) => {
+                self.refuse(lane, row, format!("it cannot be sent: {code}"));
+                Halt::Lane
+            }
+        }
+    }
+}

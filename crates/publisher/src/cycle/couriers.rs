@@ -1,0 +1,214 @@
+use std::{sync::Arc, time::Duration};
+
+use tokio::{sync::Notify, time::Instant};
+use tracing::{error, warn};
+
+use super::flights::{Flights, Route};
+use crate::{
+    backoff::Backoff,
+    courier::{Courier, Report},
+    health::HealthSide,
+};
+
+/// How long the reports of a purged courier are waited for; then their rows count as unknown.
+const PURGE_DEADLINE: Duration = Duration::from_secs(5);
+/// Pauses before a failed courier is replaced.
+const REPLACE_PAUSE_FIRST: Duration = Duration::from_millis(20);
+const REPLACE_PAUSE_MAX: Duration = Duration::from_secs(5);
+
+/// The courier of one route, and its successors.
+struct Post {
+    courier: Option<Courier>,
+    state: State,
+    backoff: Backoff,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum State {
+    /// Takes rows.
+    Open,
+    /// Takes no more rows, and goes when those it has are reported: the topics' limit changed.
+    Closing,
+    /// Failed and was purged; it goes with its last report, or at the deadline.
+    Failed { deadline: Instant },
+    /// There is none, and no new one is made before this time.
+    Vacant { until: Instant },
+}
+
+/// The two producers: one for the common traffic, and one for the rows of lanes in trouble, whose
+/// refusal must not hold up the others.
+pub(super) struct Couriers {
+    brokers: String,
+    partitions: i32,
+    wake: Arc<Notify>,
+    main: Post,
+    probe: Post,
+    broker: HealthSide,
+    complained: bool,
+}
+
+impl Couriers {
+    pub(super) fn new(
+        brokers: String,
+        partitions: i32,
+        wake: Arc<Notify>,
+        broker: HealthSide,
+    ) -> Self {
+        Self {
+            brokers,
+            partitions,
+            wake,
+            main: Post::new(),
+            probe: Post::new(),
+            broker,
+            complained: false,
+        }
+    }
+
+    /// The courier of a route, if it takes rows now; made on demand for the topics' present limit.
+    pub(super) fn open(&mut self, route: Route, message_bytes_max: i32) -> Option<&mut Courier> {
+        let State::Vacant { until } = self.post(route).state else {
+            return self.present(route);
+        };
+        if Instant::now() < until {
+            return None;
+        }
+        let wake = Arc::clone(&self.wake);
+        match Courier::new(&self.brokers, self.partitions, message_bytes_max, wake) {
+            Ok(courier) => {
+                let post = self.post(route);
+                post.courier = Some(courier);
+                post.state = State::Open;
+            }
+            Err(error) => {
+                self.broker
+                    .set_unready(format!("no producer can be made: {error}"));
+                self.complained = true;
+                self.post(route).vacate();
+            }
+        }
+        self.present(route)
+    }
+
+    /// The courier of a route, if it takes rows now.
+    pub(super) fn present(&mut self, route: Route) -> Option<&mut Courier> {
+        let post = self.post(route);
+        (post.state == State::Open).then_some(())?;
+        post.courier.as_mut()
+    }
+
+    /// The next report there is.
+    pub(super) fn next_report(&mut self, route: Route) -> Option<Report> {
+        self.post(route).courier.as_mut()?.next_report()
+    }
+
+    /// The broker took a row.
+    pub(super) fn delivered(&mut self, route: Route, topic: usize, partition: i32) {
+        let post = self.post(route);
+        post.backoff.reset();
+        if let Some(courier) = &mut post.courier {
+            courier.note_known(topic, partition, Instant::now());
+        }
+        if self.complained {
+            self.complained = false;
+            self.broker.set_ready();
+        }
+    }
+
+    /// Replaces what failed and what was made for another limit, as far as the reports allow.
+    pub(super) fn tend(&mut self, flights: &mut Flights, message_bytes_max: Option<i32>) {
+        for route in [Route::Main, Route::Probe] {
+            self.close_if_outdated(route, message_bytes_max);
+            self.purge_if_failed(route);
+            let outstanding = flights.outstanding_on(route);
+            let post = self.post(route);
+            match post.state {
+                State::Closing if outstanding == 0 => post.renew(),
+                State::Failed { deadline } if outstanding == 0 || deadline <= Instant::now() => {
+                    if outstanding > 0 {
+                        warn!(outstanding, "reports of a failed producer did not come");
+                    }
+                    flights.abandon(route);
+                    post.vacate();
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Lets the courier of a route go that is not needed any more. Nothing of it may be under way.
+    pub(super) fn dismiss(&mut self, route: Route) {
+        self.post(route).renew();
+    }
+
+    fn close_if_outdated(&mut self, route: Route, message_bytes_max: Option<i32>) {
+        let post = self.post(route);
+        let made_for = post.courier.as_ref().map(Courier::message_bytes_max);
+        let outdated =
+            made_for.is_some() && message_bytes_max.is_some_and(|now| made_for != Some(now));
+        if outdated && post.state == State::Open {
+            post.state = State::Closing;
+        }
+    }
+
+    fn purge_if_failed(&mut self, route: Route) {
+        let post = self.post(route);
+        let (Some(courier), State::Open | State::Closing) = (&post.courier, post.state) else {
+            return;
+        };
+        if !courier.has_failed() {
+            return;
+        }
+        error!(
+            ?route,
+            "a producer failed: its rows are sent again by a new one"
+        );
+        let complaint = courier.broker_complaint();
+        courier.purge();
+        post.state = State::Failed {
+            deadline: Instant::now() + PURGE_DEADLINE,
+        };
+        if let Some(complaint) = complaint {
+            self.complained = true;
+            self.broker
+                .set_unready(format!("the producer failed: {complaint}"));
+        }
+    }
+
+    fn post(&mut self, route: Route) -> &mut Post {
+        match route {
+            Route::Main => &mut self.main,
+            Route::Probe => &mut self.probe,
+        }
+    }
+}
+
+impl Post {
+    fn new() -> Self {
+        Self {
+            courier: None,
+            state: State::Vacant {
+                until: Instant::now(),
+            },
+            backoff: Backoff::new(REPLACE_PAUSE_FIRST, REPLACE_PAUSE_MAX),
+        }
+    }
+
+    /// After a failure: the successor comes after a pause.
+    fn vacate(&mut self) {
+        let pause = self.backoff.pause();
+        self.let_go(Instant::now() + pause);
+    }
+
+    /// Without a failure: the successor comes when it is needed.
+    fn renew(&mut self) {
+        self.let_go(Instant::now());
+    }
+
+    fn let_go(&mut self, until: Instant) {
+        if let Some(courier) = self.courier.take() {
+            courier.retire();
+        }
+        self.state = State::Vacant { until };
+    }
+}

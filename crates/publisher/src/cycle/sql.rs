@@ -1,0 +1,130 @@
+use chrono::{DateTime, Utc};
+use futures_util::Stream;
+use sqlx::{Error, PgConnection};
+use uuid::Uuid;
+
+/// Session settings for the statements here.
+///
+/// A mark that is lost in a crash of the server is a repeat, which consumers skip, so marks need not
+/// wait for the disk. And every statement here looks rows up in an index, a few among millions; the
+/// planner is kept to that, whatever the statistics of a table that is now empty and now huge say.
+/// Without parallel workers a LATERAL's rows come lane by lane, in the order of the lanes.
+pub(crate) const SESSION_OPTIONS: [(&str, &str); 8] = [
+    ("synchronous_commit", "off"),
+    ("plan_cache_mode", "force_generic_plan"),
+    ("enable_seqscan", "off"),
+    ("enable_bitmapscan", "off"),
+    ("enable_hashjoin", "off"),
+    ("enable_mergejoin", "off"),
+    ("max_parallel_workers_per_gather", "0"),
+    ("jit", "off"),
+];
+
+/// A row that waits to be sent.
+#[derive(Debug)]
+pub(super) struct PendingRow {
+    pub(super) seq: i64,
+    pub(super) lane: i16,
+    pub(super) account_id: Uuid,
+    pub(super) event_id: Uuid,
+    pub(super) created_at: DateTime<Utc>,
+    pub(super) topic: String,
+    pub(super) partition_key: String,
+    pub(super) event_type: String,
+    pub(super) payload: String,
+}
+
+/// The first pending rows of each of these lanes, lane by lane, in order of seq; at most
+/// `lane_rows_max` of a lane, `rows_max` in all.
+///
+/// No row is locked: the lanes are. Rows are found by their status and never by a cursor over seq,
+/// because a lower seq may be committed later than a higher one. Each lane's rows are one range of
+/// the partial index, so the cost does not depend on how many are pending behind them.
+pub(super) fn pending<'c>(
+    connection: &'c mut PgConnection,
+    lanes: &'c [i16],
+    lane_rows_max: i64,
+    rows_max: i64,
+) -> impl Stream<Item = Result<PendingRow, Error>> + 'c {
+    sqlx::query_as!(
+        PendingRow,
+        r#"SELECT head.seq AS "seq!", head.lane AS "lane!", head.account_id AS "account_id!",
+                  head.event_id AS "event_id!", head.created_at AS "created_at!",
+                  head.topic AS "topic!", head.partition_key AS "partition_key!",
+                  head.event_type AS "event_type!", head.payload AS "payload!"
+             FROM unnest($1::smallint[]) AS owned (lane)
+            CROSS JOIN LATERAL (
+                  SELECT seq, lane, account_id, event_id, created_at, topic, partition_key,
+                         event_type, payload::text
+                    FROM outbox_events
+                   WHERE status = 'PENDING' AND lane = owned.lane
+                   ORDER BY seq
+                   LIMIT $2) AS head
+            LIMIT $3"#,
+        lanes,
+        lane_rows_max,
+        rows_max
+    )
+    .fetch(connection)
+}
+
+/// Marks acknowledged rows as published; the answer is how many still were pending. The others were
+/// marked by another owner of their lane.
+pub(super) async fn mark_published(
+    connection: &mut PgConnection,
+    seqs: &[i64],
+    account_ids: &[Uuid],
+) -> Result<u64, Error> {
+    let marked = sqlx::query!(
+        "UPDATE outbox_events AS event
+            SET status = 'PUBLISHED', published_at = now(),
+                publish_attempts = event.publish_attempts + 1, last_error = NULL
+           FROM unnest($1::bigint[], $2::uuid[]) AS acknowledged (seq, account_id)
+          WHERE event.seq = acknowledged.seq AND event.account_id = acknowledged.account_id
+            AND event.status = 'PENDING'",
+        seqs,
+        account_ids
+    )
+    .execute(connection)
+    .await?;
+    Ok(marked.rows_affected())
+}
+
+/// Removes acknowledged rows at once, where published rows are not kept at all.
+pub(super) async fn remove_published(
+    connection: &mut PgConnection,
+    seqs: &[i64],
+    account_ids: &[Uuid],
+) -> Result<u64, Error> {
+    let removed = sqlx::query!(
+        "DELETE FROM outbox_events AS event
+          USING unnest($1::bigint[], $2::uuid[]) AS acknowledged (seq, account_id)
+          WHERE event.seq = acknowledged.seq AND event.account_id = acknowledged.account_id
+            AND event.status = 'PENDING'",
+        seqs,
+        account_ids
+    )
+    .execute(connection)
+    .await?;
+    Ok(removed.rows_affected())
+}
+
+/// Writes on a row why it cannot be sent. Whether it is still there and pending is the answer.
+pub(super) async fn record_refusal(
+    connection: &mut PgConnection,
+    seq: i64,
+    account_id: Uuid,
+    reason: &str,
+) -> Result<bool, Error> {
+    let recorded = sqlx::query!(
+        "UPDATE outbox_events
+            SET publish_attempts = publish_attempts + 1, last_error = $3
+          WHERE seq = $1 AND account_id = $2 AND status = 'PENDING'",
+        seq,
+        account_id,
+        reason
+    )
+    .execute(connection)
+    .await?;
+    Ok(recorded.rows_affected() == 1)
+}

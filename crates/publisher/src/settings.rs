@@ -1,0 +1,297 @@
+//! What can be set about the publisher, from flags and environment variables.
+
+use std::{net::SocketAddr, time::Duration};
+
+use clap::{ArgAction, Parser, Subcommand, value_parser};
+use common::{
+    db::{DatabaseSettings, DatabaseUrl},
+    shutdown::ShutdownSettings,
+    telemetry::LogSettings,
+};
+
+/// The longest name a topic may have (Kafka, `Topic.MAX_NAME_LENGTH`).
+const TOPIC_NAME_BYTES_MAX: usize = 249;
+
+/// Moves events from the outbox to Kafka, in order for each account
+#[derive(Clone, Debug, Parser)]
+#[command(name = "publisher", version)]
+pub struct Settings {
+    /// What to do instead of publishing.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+
+    /// Where the database is. It must be a direct connection or a session-mode pooler, never a
+    /// transaction-mode pooler: lanes are held by session advisory locks, and the hint needs LISTEN
+    #[arg(
+        long,
+        env,
+        hide_env_values = true,
+        hide_default_value = true,
+        default_value = "postgres://postonce_publisher:postonce_publisher@127.0.0.1:15432/postonce"
+    )]
+    pub database_url: DatabaseUrl,
+
+    /// Sessions of the database; two more than these are open, for the lanes and for the hint.
+    #[command(flatten)]
+    pub database: DatabaseSettings,
+
+    /// Where Kafka is and what is kept there.
+    #[command(flatten)]
+    pub kafka: KafkaSettings,
+
+    /// How rows are taken and sent.
+    #[command(flatten)]
+    pub publishing: PublishingSettings,
+
+    /// Where /health, /ready and /metrics are served
+    #[arg(long, env, default_value = "127.0.0.1:9102")]
+    pub admin_bind_addr: SocketAddr,
+
+    /// Logs.
+    #[command(flatten)]
+    pub logs: LogSettings,
+
+    /// The end.
+    #[command(flatten)]
+    pub shutdown: ShutdownSettings,
+}
+
+/// Where Kafka is, and the topics and the consumer group there.
+#[derive(Clone, Debug, clap::Args)]
+pub struct KafkaSettings {
+    /// The brokers to ask first, host:port with commas between them
+    #[arg(long, env, default_value = "127.0.0.1:19092", value_parser = parse_brokers)]
+    pub kafka_brokers: String,
+
+    /// The topic of accepted transactions
+    #[arg(long, env, default_value = "transactions", value_parser = parse_topic)]
+    pub transactions_topic: String,
+
+    /// The topic of the worker's results
+    #[arg(long, env, default_value = "transactions.results", value_parser = parse_topic)]
+    pub results_topic: String,
+
+    /// The worker's consumer group, whose lag is measured
+    #[arg(long, env, default_value = "postonce-worker")]
+    pub consumer_group: String,
+
+    /// How many partitions each topic has; a lane's events go to partition lane % this
+    #[arg(long, env, default_value_t = 8, value_parser = value_parser!(i32).range(1..=64))]
+    pub topic_partitions: i32,
+
+    /// On how many brokers a topic is kept when it is created
+    #[arg(long, env, default_value_t = 1, value_parser = value_parser!(i32).range(1..=15))]
+    pub topic_replication: i32,
+
+    /// Whether absent topics are created
+    #[arg(long, env, default_value_t = true, action = ArgAction::Set)]
+    pub topics_create: bool,
+}
+
+/// How rows are taken from the outbox and sent.
+#[derive(Clone, Debug, clap::Args)]
+pub struct PublishingSettings {
+    /// Most rows of one lane on their way to the broker at once
+    #[arg(long, env, default_value_t = 500, value_parser = value_parser!(u16).range(1..=10_000))]
+    pub publish_lane_rows_max: u16,
+
+    /// Most rows of all lanes on their way to the broker at once
+    #[arg(long, env, default_value_t = 8_192, value_parser = value_parser!(u32).range(64..=100_000))]
+    pub publish_rows_max: u32,
+
+    /// The longest time between two looks for new rows while there are none, in milliseconds; the
+    /// api's hint wakes the publisher sooner
+    #[arg(long, env, default_value_t = 1_000, value_parser = value_parser!(u64).range(10..=60_000))]
+    pub poll_interval_max_ms: u64,
+
+    /// How long until a lane that was stopped by a refused row is tried again, in milliseconds
+    #[arg(long, env, default_value_t = 30_000, value_parser = value_parser!(u64).range(100..=3_600_000))]
+    pub lane_retry_interval_ms: u64,
+
+    /// How long a published row is kept, as a number with ms, s, m, h or d; 0 deletes a row as soon
+    /// as the broker has it
+    #[arg(long, env, default_value = "7d", value_parser = parse_duration)]
+    pub outbox_retention: Duration,
+}
+
+/// What to do instead of publishing.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Command {
+    /// Writes the events of transactions that are still PENDING to the outbox again, for the day a
+    /// topic was lost
+    ///
+    /// The event id of `transaction.created` is the transaction's id, so the worker recognises an
+    /// event that it gets twice, and nothing is posted twice.
+    Resend {
+        /// Only transactions accepted at least so long ago, as a number with ms, s, m, h or d
+        #[arg(long, value_parser = parse_duration)]
+        pending_older_than: Duration,
+    },
+}
+
+impl Settings {
+    /// Rules over several settings; the error names the variables.
+    pub fn check(&self) -> Result<(), String> {
+        if self.kafka.transactions_topic == self.kafka.results_topic {
+            return Err(
+                "RESULTS_TOPIC (--results-topic): must differ from TRANSACTIONS_TOPIC".to_owned(),
+            );
+        }
+        Ok(())
+    }
+}
+
+impl KafkaSettings {
+    /// The topics that events go to.
+    #[must_use]
+    pub fn topics(&self) -> [String; 2] {
+        [self.transactions_topic.clone(), self.results_topic.clone()]
+    }
+}
+
+fn parse_brokers(list: &str) -> Result<String, String> {
+    let is_address = |address: &str| {
+        address
+            .rsplit_once(':')
+            .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok())
+    };
+    if list.split(',').all(|address| is_address(address.trim())) {
+        Ok(list.to_owned())
+    } else {
+        Err("must be host:port, or several with commas between them".to_owned())
+    }
+}
+
+fn parse_topic(name: &str) -> Result<String, String> {
+    let legal = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    let length_fits = (1..=TOPIC_NAME_BYTES_MAX).contains(&name.len());
+    if length_fits && name.bytes().all(legal) && name != "." && name != ".." {
+        Ok(name.to_owned())
+    } else {
+        Err("must be 1 to 249 letters, digits, dots, underscores and hyphens".to_owned())
+    }
+}
+
+/// Reads `90s`, `10m`, `24h`, `7d`, `500ms` or `0`.
+fn parse_duration(text: &str) -> Result<Duration, String> {
+    let refused = || format!("`{text}` must be a number with ms, s, m, h or d, or 0");
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at(digits);
+    let number: u64 = number.parse().map_err(|_| refused())?;
+    let unit_ms = match unit {
+        "ms" => 1,
+        "s" => 1_000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        "d" => 86_400_000,
+        "" if number == 0 => 0,
+        _ => return Err(refused()),
+    };
+    let limit = Duration::from_hours(100 * 365 * 24);
+    let duration = number.checked_mul(unit_ms).map(Duration::from_millis);
+    duration
+        .filter(|duration| *duration <= limit)
+        .ok_or_else(|| format!("`{text}` is longer than a hundred years"))
+}
+
+#[cfg(test)]
+mod tests {
+    use common::settings::parse_from;
+
+    use super::*;
+
+    #[test]
+    fn defaults_run_the_local_stack() {
+        let settings = parse_from::<Settings>(&["publisher"]).unwrap();
+        assert_eq!(settings.kafka.kafka_brokers, "127.0.0.1:19092");
+        assert_eq!(
+            settings.kafka.topics(),
+            ["transactions", "transactions.results"]
+        );
+        assert_eq!(settings.kafka.topic_partitions, 8);
+        assert!(settings.kafka.topics_create);
+        let week = Duration::from_hours(7 * 24);
+        assert_eq!(settings.publishing.outbox_retention, week);
+        assert_eq!(settings.admin_bind_addr.port(), 9102);
+        assert!(settings.command.is_none());
+        assert_eq!(settings.check(), Ok(()));
+    }
+
+    #[test]
+    fn a_bad_setting_is_one_line_that_names_its_variable() {
+        let table = [
+            ("TOPIC_PARTITIONS", "--topic-partitions=0"),
+            ("TOPIC_PARTITIONS", "--topic-partitions=65"),
+            ("TOPIC_REPLICATION", "--topic-replication=none"),
+            ("TOPICS_CREATE", "--topics-create=perhaps"),
+            ("TRANSACTIONS_TOPIC", "--transactions-topic=a b"),
+            ("RESULTS_TOPIC", "--results-topic=.."),
+            ("KAFKA_BROKERS", "--kafka-brokers=localhost"),
+            ("PUBLISH_LANE_ROWS_MAX", "--publish-lane-rows-max=0"),
+            ("PUBLISH_ROWS_MAX", "--publish-rows-max=1"),
+            ("POLL_INTERVAL_MAX_MS", "--poll-interval-max-ms=5"),
+            ("LANE_RETRY_INTERVAL_MS", "--lane-retry-interval-ms=1"),
+            ("OUTBOX_RETENTION", "--outbox-retention=7"),
+            ("OUTBOX_RETENTION", "--outbox-retention=7w"),
+            ("DATABASE_URL", "--database-url=localhost"),
+        ];
+        for (variable, flag) in table {
+            let error = parse_from::<Settings>(&["publisher", flag]).unwrap_err();
+            assert!(
+                error.starts_with(&format!("{variable} (--")),
+                "{flag}: {error}"
+            );
+            assert_eq!(error.lines().count(), 1, "{error}");
+        }
+    }
+
+    #[test]
+    fn durations_carry_their_unit() {
+        let table = [
+            ("0", 0),
+            ("0s", 0),
+            ("500ms", 500),
+            ("90s", 90_000),
+            ("10m", 600_000),
+            ("24h", 86_400_000),
+            ("7d", 604_800_000),
+        ];
+        for (text, milliseconds) in table {
+            assert_eq!(
+                parse_duration(text),
+                Ok(Duration::from_millis(milliseconds)),
+                "{text}"
+            );
+        }
+        for refused in [
+            "",
+            "10",
+            "-1s",
+            "1.5h",
+            "m",
+            "1 h",
+            "99999999999999999d",
+            "40000d",
+        ] {
+            assert!(parse_duration(refused).is_err(), "{refused:?}");
+        }
+    }
+
+    #[test]
+    fn topics_must_differ() {
+        let arguments = ["publisher", "--transactions-topic=t", "--results-topic=t"];
+        let settings = parse_from::<Settings>(&arguments).unwrap();
+        assert!(settings.check().unwrap_err().starts_with("RESULTS_TOPIC"));
+    }
+
+    #[test]
+    fn resend_needs_an_age() {
+        assert!(parse_from::<Settings>(&["publisher", "resend"]).is_err());
+        let arguments = ["publisher", "resend", "--pending-older-than=10m"];
+        let settings = parse_from::<Settings>(&arguments).unwrap();
+        let Some(Command::Resend { pending_older_than }) = settings.command else {
+            panic!("{:?}", settings.command)
+        };
+        assert_eq!(pending_older_than, Duration::from_mins(10));
+    }
+}

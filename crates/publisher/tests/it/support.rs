@@ -1,0 +1,339 @@
+use std::{
+    collections::{BTreeMap, HashSet},
+    future::Future,
+    time::Duration,
+};
+
+use common::{
+    admin::Readiness,
+    outbox::{self, OutboxEvent},
+    settings::parse_from,
+    types::{AccountId, EventId, EventType, Lane, TransactionId},
+};
+use publisher::Settings;
+use rdkafka::{
+    ClientConfig, Message, Offset, TopicPartitionList,
+    admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
+    client::DefaultClientContext,
+    consumer::{BaseConsumer, Consumer},
+    message::{Headers, OwnedMessage},
+};
+use sqlx::{ConnectOptions, PgPool};
+use tokio::{
+    task::JoinHandle,
+    time::{Instant, interval},
+};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+/// How long a condition may take to come true on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(60);
+const LOOK_INTERVAL: Duration = Duration::from_millis(20);
+
+pub(crate) const PARTITIONS: i32 = 8;
+
+pub(crate) fn brokers() -> String {
+    std::env::var("KAFKA_BROKERS").expect("KAFKA_BROKERS names the test instance's broker")
+}
+
+/// Waits until a condition holds.
+pub(crate) async fn eventually<F: Future<Output = bool>>(
+    what: &str,
+    mut condition: impl FnMut() -> F,
+) {
+    let deadline = Instant::now() + PATIENCE;
+    let mut looks = interval(LOOK_INTERVAL);
+    while !condition().await {
+        assert!(Instant::now() < deadline, "never: {what}");
+        looks.tick().await;
+    }
+}
+
+/// A database, topics and a consumer group of a test's own.
+pub(crate) struct World {
+    pub(crate) pool: PgPool,
+    pub(crate) transactions: String,
+    pub(crate) results: String,
+    pub(crate) group: String,
+}
+
+impl World {
+    pub(crate) fn new(pool: PgPool) -> Self {
+        let id = Uuid::new_v4().simple();
+        Self {
+            pool,
+            transactions: format!("transactions-{id}"),
+            results: format!("results-{id}"),
+            group: format!("worker-{id}"),
+        }
+    }
+
+    pub(crate) fn settings(&self, more: &[&str]) -> Settings {
+        let mut url = self.pool.connect_options().to_url_lossy();
+        // The service's own role: what it may not do, a test must not pass with.
+        url.query_pairs_mut()
+            .append_pair("options[role]", "postonce_publisher");
+        let own = [
+            "publisher".to_owned(),
+            format!("--database-url={url}"),
+            format!("--kafka-brokers={}", brokers()),
+            format!("--transactions-topic={}", self.transactions),
+            format!("--results-topic={}", self.results),
+            format!("--consumer-group={}", self.group),
+            format!("--topic-partitions={PARTITIONS}"),
+            "--lane-retry-interval-ms=200".to_owned(),
+            "--database-connections-max=4".to_owned(),
+        ];
+        let arguments: Vec<&str> = own
+            .iter()
+            .map(String::as_str)
+            .chain(more.iter().copied())
+            .collect();
+        parse_from::<Settings>(&arguments).unwrap()
+    }
+
+    pub(crate) fn publisher(&self, more: &[&str]) -> Publisher {
+        let settings = self.settings(more);
+        let readiness = Readiness::default();
+        let token = CancellationToken::new();
+        let task = tokio::spawn({
+            let (readiness, token) = (readiness.clone(), token.clone());
+            async move { publisher::run(&settings, &readiness, token).await }
+        });
+        Publisher {
+            readiness,
+            token,
+            task,
+        }
+    }
+
+    /// Writes events of an account, in one transaction each, as concurrent requests would.
+    pub(crate) async fn append(&self, account: AccountId, payloads: &[String]) -> Vec<Uuid> {
+        let mut connection = self.pool.acquire().await.unwrap();
+        let events: Vec<OutboxEvent> = payloads
+            .iter()
+            .map(|payload| {
+                let transaction_id = TransactionId::new();
+                OutboxEvent {
+                    event_id: EventId::from(transaction_id),
+                    account_id: account,
+                    transaction_id,
+                    event_type: EventType::TransactionCreated,
+                    payload: payload.clone(),
+                }
+            })
+            .collect();
+        outbox::insert(&mut connection, &self.transactions, &events)
+            .await
+            .unwrap();
+        events.iter().map(|event| event.event_id.0).collect()
+    }
+
+    pub(crate) async fn pending(&self) -> i64 {
+        self.count("status = 'PENDING'").await
+    }
+
+    pub(crate) async fn count(&self, condition: &str) -> i64 {
+        let statement = format!("SELECT count(*) FROM outbox_events WHERE {condition}");
+        sqlx::query_scalar(sqlx::AssertSqlSafe(statement))
+            .fetch_one(&self.pool)
+            .await
+            .unwrap()
+    }
+
+    pub(crate) async fn all_published(&self) {
+        eventually("every row is marked", || async {
+            self.pending().await == 0
+        })
+        .await;
+    }
+
+    /// How many lanes each session holds, by backend.
+    pub(crate) async fn lane_holders(&self) -> BTreeMap<i32, i64> {
+        let rows: Vec<(i32, i64)> = sqlx::query_as(
+            "SELECT pid, count(*) FROM pg_locks
+              WHERE locktype = 'advisory' AND granted AND objsubid = 2 AND objid::bigint < 64
+                AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+              GROUP BY pid",
+        )
+        .fetch_all(&self.pool)
+        .await
+        .unwrap();
+        rows.into_iter().collect()
+    }
+
+    pub(crate) async fn all_lanes_held_by(&self, holders: usize) {
+        eventually("the lanes are shared out", || async {
+            let held = self.lane_holders().await;
+            held.len() == holders && held.values().sum::<i64>() == 64
+        })
+        .await;
+    }
+
+    pub(crate) async fn create_topics(&self, partitions: i32, settings: &[(&str, &str)]) {
+        for name in [&self.transactions, &self.results] {
+            create_topic(name, partitions, settings).await;
+        }
+    }
+}
+
+/// A publisher in this process, with everything that belongs to one.
+pub(crate) struct Publisher {
+    pub(crate) readiness: Readiness,
+    token: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+impl Publisher {
+    pub(crate) async fn ready(&self) {
+        eventually("the publisher is ready", || async {
+            self.readiness.reasons().is_empty()
+        })
+        .await;
+    }
+
+    /// Waits until a component is unready for a reason that contains a text.
+    pub(crate) async fn unready(&self, component: &str, text: &str) {
+        let what = format!("{component} is unready: {text}");
+        eventually(&what, || async {
+            let reasons = self.readiness.reasons();
+            reasons
+                .get(component)
+                .is_some_and(|reason| reason.contains(text))
+        })
+        .await;
+    }
+
+    /// SIGTERM.
+    pub(crate) async fn stop(self) {
+        self.token.cancel();
+        tokio::time::timeout(PATIENCE, self.task)
+            .await
+            .unwrap()
+            .unwrap();
+    }
+
+    /// As near to SIGKILL as a task comes: everything it holds is dropped where it stands.
+    pub(crate) async fn kill(self) {
+        self.task.abort();
+        let _ = self.task.await;
+    }
+}
+
+pub(crate) async fn create_topic(name: &str, partitions: i32, settings: &[(&str, &str)]) {
+    let mut topic = NewTopic::new(name, partitions, TopicReplication::Fixed(1));
+    for (key, value) in settings {
+        topic = topic.set(key, value);
+    }
+    let created = admin()
+        .create_topics([&topic], &AdminOptions::new())
+        .await
+        .unwrap();
+    created.into_iter().for_each(|result| drop(result.unwrap()));
+}
+
+pub(crate) fn admin() -> AdminClient<DefaultClientContext> {
+    ClientConfig::new()
+        .set("bootstrap.servers", brokers())
+        .create()
+        .unwrap()
+}
+
+/// Reads a topic from its beginning.
+pub(crate) struct Log {
+    consumer: BaseConsumer,
+    pub(crate) records: Vec<OwnedMessage>,
+}
+
+impl Log {
+    pub(crate) fn of(topic: &str) -> Self {
+        let consumer: BaseConsumer = ClientConfig::new()
+            .set("bootstrap.servers", brokers())
+            .set("group.id", format!("reader-{}", Uuid::new_v4()))
+            .set("enable.auto.commit", "false")
+            .create()
+            .unwrap();
+        let mut partitions = TopicPartitionList::new();
+        for partition in 0..PARTITIONS {
+            let from = Offset::Beginning;
+            partitions
+                .add_partition_offset(topic, partition, from)
+                .unwrap();
+        }
+        consumer.assign(&partitions).unwrap();
+        Self {
+            consumer,
+            records: Vec::new(),
+        }
+    }
+
+    /// Reads until all these events were seen.
+    pub(crate) async fn read_all(&mut self, events: &[Uuid]) {
+        let mut missing: HashSet<String> = events.iter().map(Uuid::to_string).collect();
+        for record in &self.records {
+            missing.remove(&header(record, "ce_id"));
+        }
+        let deadline = Instant::now() + PATIENCE;
+        while !missing.is_empty() {
+            assert!(
+                Instant::now() < deadline,
+                "{} events are missing",
+                missing.len()
+            );
+            match self.consumer.poll(Duration::ZERO) {
+                Some(record) => {
+                    let record = record.unwrap().detach();
+                    missing.remove(&header(&record, "ce_id"));
+                    self.records.push(record);
+                }
+                None => tokio::time::sleep(LOOK_INTERVAL).await,
+            }
+        }
+    }
+
+    /// The ids of the events of a key, each where it came first.
+    pub(crate) fn first_occurrences(&self, key: AccountId) -> Vec<Uuid> {
+        let key = key.to_string();
+        let mut seen = HashSet::new();
+        self.records
+            .iter()
+            .filter(|record| record.key() == Some(key.as_bytes()))
+            .map(|record| header(record, "ce_id").parse().unwrap())
+            .filter(|id: &Uuid| seen.insert(*id))
+            .collect()
+    }
+}
+
+/// How many records a topic has in all.
+pub(crate) fn record_count(topic: &str) -> i64 {
+    let admin = admin();
+    let count = |partition| {
+        let (low, high) = admin
+            .inner()
+            .fetch_watermarks(topic, partition, PATIENCE)
+            .unwrap();
+        high - low
+    };
+    let metadata = admin.inner().fetch_metadata(Some(topic), PATIENCE).unwrap();
+    let partitions = metadata.topics()[0].partitions().iter();
+    partitions.map(|partition| count(partition.id())).sum()
+}
+
+pub(crate) fn header(record: &OwnedMessage, name: &str) -> String {
+    let headers = record.headers().expect("events have headers");
+    let mut found = headers.iter().filter(|header| header.key == name);
+    let value = found.next().expect(name).value.expect(name);
+    assert!(found.next().is_none(), "{name} is there once");
+    String::from_utf8(value.to_vec()).unwrap()
+}
+
+/// An account in a lane.
+pub(crate) fn account_in(lane: i16) -> AccountId {
+    std::iter::repeat_with(AccountId::new)
+        .find(|account| Lane::of(*account).number() == lane)
+        .unwrap()
+}
+
+pub(crate) fn payloads(count: usize) -> Vec<String> {
+    (0..count).map(|n| format!(r#"{{"n": {n}}}"#)).collect()
+}
