@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 .PHONY: help up down status logs env seed reset test e2e fmt lint deny sqlx-prepare openapi \
-        check-generated check-settings check-scripts ci
+        env-example check-generated check-scripts ci
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -39,11 +39,12 @@ sqlx-prepare: ## regenerate .sqlx, the checked queries' offline data
 	@infra/local/test.sh infra/checks/sqlx.sh write
 openapi: ## regenerate docs/openapi.json from the code
 	@infra/checks/openapi.sh write
-check-generated: ## fail if .sqlx or docs/openapi.json differ from the code
+env-example: ## regenerate .env.example from the services' --help
+	@infra/checks/settings.sh write
+check-generated: ## fail if .sqlx, docs/openapi.json or .env.example differ from the code
 	@infra/checks/openapi.sh check
+	@infra/checks/settings.sh check
 	@infra/local/test.sh infra/checks/sqlx.sh check
-check-settings: ## fail if .env.example and the services' --help name different settings
-	@infra/checks/settings.sh
 check-scripts: ## shellcheck over every script, where it is installed
 	@infra/checks/scripts.sh
 ci: ## what CI runs

@@ -1,41 +1,77 @@
 #!/usr/bin/env bash
-# .env.example must name exactly the settings that the services' --help name, and show the default of
-# those that have the same one everywhere.
+# .env.example, made from what the services' --help say of their settings.
+#   settings.sh write|check
 # shellcheck source=infra/lib/common.sh
 . "$(dirname "$0")/../lib/common.sh"
 
 cd "$root"
 example=.env.example
 
-# help_settings PROGRAM ARGUMENT…: "NAME default" a line, from clap's "[env: NAME=] [default: value]".
-help_settings() {
+# help_rows SERVICE [SUBCOMMAND]: "service name default description" for each setting, between tabs,
+# from clap's "--flag <VALUE> description [env: NAME=] [default: value]", wrapped as it may be.
+help_rows() {
     # A clean environment: --help shows the values that are set.
-    env -i PATH="$PATH" HOME="$HOME" "target/debug/$1" "${@:2}" --help | tr -s ' \n' ' ' |
-        grep -oE '\[env: [A-Z0-9_]+=?\]( \[default: [^]]*\])?' |
-        sed -E 's/^\[env: ([A-Z0-9_]+)=?\]( \[default: ([^]]*)\])?$/\1 \3/'
+    env -i "target/debug/$1" "${@:2}" --help | awk -v service="$1" '
+        function row() {
+            gsub(/ +/, " ", text)
+            if (!match(text, /\[env: [A-Z0-9_]+/)) return
+            name = substr(text, RSTART + 6, RLENGTH - 6)
+            description = substr(text, 1, RSTART - 1)
+            sub(/^ *(-., )?--[^ ]+ (<[^>]*> )?/, "", description)
+            sub(/ *(Possible values: .*)?$/, "", description)
+            value = match(text, /\[default: [^]]*/) ? substr(text, RSTART + 10, RLENGTH - 10) : ""
+            printf "%s\t%s\t%s\t%s\n", service, name, value, description
+        }
+        /^ +(-., )?--/ { row(); text = "" }
+        { text = text " " $0 }
+        END { row() }'
 }
 
-all_settings() {
-    help_settings api
-    help_settings api migrate
-    help_settings publisher
-    help_settings worker
+# print_example: first what several services share, then what is each one's own. A setting with
+# another default in each service is listed with each.
+print_example() {
+    cat <<'EOF'
+# The settings of the three services, each with its default: without any of them the services run the
+# local stack. To change some, put lines like these into .env, which `make up` reads (plain
+# NAME=value, nothing is expanded).
+#
+# DATABASE_URL, ADMIN_BIND_ADDR, API_BIND_ADDR and KAFKA_BROKERS are not for .env: `make up` gives each
+# service its own. They are for whoever runs the services elsewhere.
+#
+# Made from --help by `make env-example`; do not edit.
+EOF
+    { help_rows api && help_rows api migrate && help_rows publisher && help_rows worker; } | awk -F'\t' '
+        { key = $2 "\t" $3 }
+        !(key in services) { order[++rows] = key; description[key] = $4 }
+        { services[key] = services[key] (services[key] == "" ? "" : ", ") $1 }
+        function section(title, wanted,    i, parts) {
+            for (i = 1; i <= rows; i++) {
+                if (wanted == "" ? services[order[i]] !~ /,/ : services[order[i]] != wanted) continue
+                if (title != "") { print "\n## " title; title = "" }
+                split(order[i], parts, "\t")
+                suffix = wanted == "" ? " (" services[order[i]] ")" : ""
+                printf "\n# %s%s\n#%s=%s\n", description[order[i]], suffix, parts[1], parts[2]
+            }
+        }
+        END {
+            section("Several services", "")
+            section("api", "api")
+            section("publisher", "publisher")
+            section("worker", "worker")
+        }'
 }
-
-# example_settings: an assignment, or one behind a comment sign, is a setting that is named.
-example_settings() { sed -nE 's/^#? ?([A-Z][A-Z0-9_]*)=(.*)$/\1 \2/p' "$example"; }
-
-names() { cut -d' ' -f1 | sort -u; }
 
 SQLX_OFFLINE=true cargo build --quiet --locked --bins
-settings=$(all_settings | sort -u)
-diff -u --label "$example" --label '--help' <(example_settings | names) <(names <<<"$settings") ||
-    die "$example and --help name different settings"
-
-# Those settings of which there is one line only, that is, one default, and which show it.
-shared=$(awk '{ lines[$1]++; text[$1] = $0; shown[$1] = NF > 1 }
-    END { for (name in lines) if (lines[name] == 1 && shown[name]) print text[name] }' <<<"$settings" | sort)
-diff -u --label "$example" --label '--help' \
-    <(example_settings | sort | grep -wFf <(names <<<"$shared")) <(printf '%s\n' "$shared") ||
-    die "$example and --help show different defaults"
-say "$example is what --help says"
+case ${1:-} in
+    write)
+        # Into a variable first: a program that fails leaves the file as it was.
+        text=$(print_example)
+        printf '%s\n' "$text" >"$example"
+        say "$example written"
+        ;;
+    check)
+        diff -u "$example" <(print_example) || die "$example is not what --help says: run make env-example"
+        say "$example is current"
+        ;;
+    *) die "usage: settings.sh write|check" ;;
+esac
