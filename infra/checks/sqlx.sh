@@ -7,7 +7,8 @@
 . "$root/infra/lib/tools.sh"
 
 require_tool sqlx-cli 0.9.0 --no-default-features --features postgres
-sqlx() { "$tools_dir/bin/cargo-sqlx" sqlx "$@"; }
+# Through cargo, which `prepare` insists on.
+sqlx() { PATH=$tools_dir/bin:$PATH cargo sqlx "$@"; }
 
 cd "$root"
 # A database of its own, beside those of the tests: what the migrations make and nothing else.
