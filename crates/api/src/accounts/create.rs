@@ -17,6 +17,7 @@ use crate::{
     AppState,
     auth::{Caller, Write},
     extract::JsonBody,
+    openapi::{examples, problems, schemas},
     problem::{Code, FieldError, Problem},
     rules,
 };
@@ -27,10 +28,11 @@ use crate::{
 pub(crate) struct CreateAccount {
     /// A name of the client's making, so that a repeat opens no second account; ours, if not given.
     #[validate(custom(function = rules::uuid))]
-    #[schema(format = Uuid)]
+    #[schema(value_type = Option<uuid::Uuid>)]
     id: Option<String>,
     /// ISO 4217; it never changes.
     #[validate(custom(function = rules::currency))]
+    #[schema(value_type = schemas::Currency)]
     currency: String,
 }
 
@@ -62,8 +64,35 @@ enum Opened {
 
 /// Open an account
 ///
-/// A repeat with the same `id` and currency is answered 200 with the account in its present state.
-#[utoipa::path(post, path = "/v1/accounts", tag = "accounts")]
+/// Needs the scope `write`. A repeat with the same `id` and currency is answered 200 with the account in its present state.
+#[utoipa::path(
+    post,
+    path = "/v1/accounts",
+    tag = "accounts",
+    security(("api_key" = ["write"])),
+    request_body(
+        content = CreateAccount,
+        example = json!({ "id": examples::ACCOUNT_ID, "currency": "EUR" })
+    ),
+    responses(
+        (
+            status = 201, description = "The account was opened.", body = Account,
+            headers(("Location" = String, description = "The account's path.")),
+            links(
+                ("account" = (operation_id = "get_account", parameters(("id" = "$response.body#/id")))),
+                ("status" = (operation_id = "change_account_status", parameters(("id" = "$response.body#/id")))),
+                ("entries" = (operation_id = "list_account_entries", parameters(("id" = "$response.body#/id"))))
+            ),
+            example = json!(examples::new_account())
+        ),
+        (
+            status = 200, description = "The account was opened before.", body = Account,
+            headers(("Location" = String, description = "The account's path.")),
+            example = json!(examples::account())
+        ),
+        problems::CreateAccount,
+    )
+)]
 pub(crate) async fn create_account(
     _: Caller<Write>,
     State(state): State<Arc<AppState>>,

@@ -4,19 +4,43 @@ use axum::{Json, extract::State};
 use common::types::AccountId;
 use sqlx::PgConnection;
 
-use super::{Entry, sql};
+use super::{Entry, model::EntryPage, sql};
 use crate::{
     AppState,
     auth::{Caller, Read},
     extract::{Params, PathId},
+    openapi::{examples, problems},
     pagination::{self, Listing, Page},
     problem::{Code, Problem},
 };
 
 /// Show an account's statement
 ///
-/// The newest entry first. Entries are numbered from 1 without gaps and never change.
-#[utoipa::path(get, path = "/v1/accounts/{id}/entries", tag = "accounts")]
+/// Needs the scope `read`. The newest entry first. Entries are numbered from 1 without gaps and never change.
+#[utoipa::path(
+    get,
+    path = "/v1/accounts/{id}/entries",
+    tag = "accounts",
+    security(("api_key" = ["read"])),
+    params(
+        ("id" = Uuid, Path, description = "The account.", example = json!(examples::ACCOUNT_ID)),
+        (
+            "cursor" = Option<String>, Query, example = json!(examples::CURSOR),
+            description = "`next_cursor` of the page before; for the same list with the same parameters."
+        ),
+        (
+            "limit" = Option<u16>, Query, minimum = 1, maximum = 200, example = 50,
+            description = "How many rows at most; 50 if not given."
+        ),
+    ),
+    responses(
+        (
+            status = 200, description = "A page of entries.", body = EntryPage,
+            example = json!(examples::page(&examples::entry()))
+        ),
+        problems::ListAccountEntries,
+    )
+)]
 pub(crate) async fn list_account_entries(
     _: Caller<Read>,
     PathId(id): PathId,

@@ -5,18 +5,31 @@ use common::types::{AccountId, AccountStatus};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::{Account, sql};
+use super::{Account, model::AccountPage, sql};
 use crate::{
     AppState,
     auth::{Caller, Read},
     extract::{Params, PathId},
+    openapi::{examples, problems, schemas},
     pagination::{self, Listing, Page},
     problem::{Code, Problem},
     rules,
 };
 
 /// Show an account
-#[utoipa::path(get, path = "/v1/accounts/{id}", tag = "accounts")]
+///
+/// Needs the scope `read`.
+#[utoipa::path(
+    get,
+    path = "/v1/accounts/{id}",
+    tag = "accounts",
+    security(("api_key" = ["read"])),
+    params(("id" = Uuid, Path, description = "The account.", example = json!(examples::ACCOUNT_ID))),
+    responses(
+        (status = 200, description = "The account.", body = Account, example = json!(examples::account())),
+        problems::GetAccount,
+    )
+)]
 pub(crate) async fn get_account(
     _: Caller<Read>,
     PathId(id): PathId,
@@ -58,9 +71,35 @@ impl TryFrom<Params> for Search {
 
 /// List accounts
 ///
-/// In the order of their ids, which is about that of their making for ids made by the api. A page
+/// Needs the scope `read`. In the order of their ids, which is about that of their making for ids made by the api. A page
 /// looks at a bounded number of accounts: it may hold fewer than `limit`, and a cursor.
-#[utoipa::path(get, path = "/v1/accounts", tag = "accounts")]
+#[utoipa::path(
+    get,
+    path = "/v1/accounts",
+    tag = "accounts",
+    security(("api_key" = ["read"])),
+    params(
+        (
+            "status" = inline(Option<schemas::AccountStatus>), Query, example = "ACTIVE",
+            description = "Only accounts of this status."
+        ),
+        (
+            "cursor" = Option<String>, Query, example = json!(examples::CURSOR),
+            description = "`next_cursor` of the page before; for the same list with the same parameters."
+        ),
+        (
+            "limit" = Option<u16>, Query, minimum = 1, maximum = 200, example = 50,
+            description = "How many rows at most; 50 if not given."
+        ),
+    ),
+    responses(
+        (
+            status = 200, description = "A page of accounts.", body = AccountPage,
+            example = json!(examples::page(&examples::account()))
+        ),
+        problems::ListAccounts,
+    )
+)]
 pub(crate) async fn list_accounts(
     _: Caller<Read>,
     params: Params,

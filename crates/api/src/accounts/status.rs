@@ -13,6 +13,7 @@ use crate::{
     AppState,
     auth::{Caller, Operate},
     extract::{JsonBody, PathId},
+    openapi::{examples, problems, schemas},
     problem::{Code, FieldError, Problem},
     rules,
 };
@@ -23,6 +24,7 @@ use crate::{
 pub(crate) struct ChangeAccountStatus {
     /// Whether it is to take transactions.
     #[validate(custom(function = rules::account_status))]
+    #[schema(value_type = schemas::AccountStatus)]
     status: String,
 }
 
@@ -39,8 +41,22 @@ impl TryFrom<ChangeAccountStatus> for AccountStatus {
 
 /// Suspend an account, or set it free
 ///
-/// A SUSPENDED account refuses credits and debits. Setting the status that it has changes nothing.
-#[utoipa::path(patch, path = "/v1/accounts/{id}", tag = "accounts")]
+/// Needs the scope `operate`. A SUSPENDED account refuses credits and debits. Setting the status that it has changes nothing.
+#[utoipa::path(
+    patch,
+    path = "/v1/accounts/{id}",
+    tag = "accounts",
+    security(("api_key" = ["operate"])),
+    params(("id" = Uuid, Path, description = "The account.", example = json!(examples::ACCOUNT_ID))),
+    request_body(content = ChangeAccountStatus, example = json!({ "status": "SUSPENDED" })),
+    responses(
+        (
+            status = 200, description = "The account as it is now.", body = Account,
+            example = json!(examples::account())
+        ),
+        problems::ChangeAccountStatus,
+    )
+)]
 pub(crate) async fn change_account_status(
     caller: Caller<Operate>,
     PathId(id): PathId,

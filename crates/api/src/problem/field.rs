@@ -1,12 +1,13 @@
 use std::borrow::Cow;
 
 use serde::Serialize;
+use utoipa::ToSchema;
 use validator::{ValidationErrors, ValidationErrorsKind};
 
 use super::{Code, Problem};
 
 /// One field that is wrong, and what it should be.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct FieldError {
     /// Where: a field of the body, a parameter of the query, or the id of the path.
     pub field: Cow<'static, str>,

@@ -20,6 +20,7 @@ use crate::{
     auth::{Caller, Write},
     extract::{JsonBody, NoIdempotencyHeader, from_json},
     intake::{Intake, NewTransaction, Overloaded},
+    openapi::{examples, problems, schemas},
     problem::{Code, FieldError, Problem},
     server::RequestId,
 };
@@ -31,36 +32,53 @@ const ITEMS_MAX: usize = 1_000;
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct CreateTransactionBatch {
-    #[schema(value_type = Vec<CreateTransaction>, min_items = 1, max_items = 1000)]
+    #[schema(value_type = Vec<schemas::BatchItem>, min_items = 1, max_items = 1000)]
     transactions: Vec<Box<RawValue>>,
 }
 
 /// What became of each item, in their order.
-#[derive(Serialize)]
-struct BatchResults {
+#[derive(Serialize, ToSchema)]
+pub(crate) struct BatchResults {
     results: Vec<BatchResult>,
 }
 
-#[derive(Serialize)]
+/// What became of one item: it has either a transaction or a problem.
+#[derive(Serialize, ToSchema)]
 struct BatchResult {
+    /// The item's place in the batch, from 0.
+    #[schema(minimum = 0, maximum = 999)]
     index: usize,
+    /// What its status would be as a request of its own.
+    #[schema(minimum = 200, maximum = 599)]
     status: u16,
-    #[serde(flatten)]
-    outcome: ItemOutcome,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "snake_case")]
-enum ItemOutcome {
-    Transaction(Transaction),
-    Problem(Box<RawValue>),
+    /// The transaction: accepted now (202), or before (200).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(required = false, value_type = Transaction)]
+    transaction: Option<Transaction>,
+    /// Why there is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(required = false, value_type = schemas::Problem)]
+    problem: Option<Box<RawValue>>,
 }
 
 /// Post many transactions
 ///
-/// Each item has a key and a result of its own: 202, 200 for a replay, or a problem. Items of one
+/// Needs the scope `write`. Each item has a key and a result of its own: 202, 200 for a replay, or a problem. Items of one
 /// account are written in the order given. If the queue has no room for all, none is taken.
-#[utoipa::path(post, path = "/v1/transactions/batch", tag = "transactions")]
+#[utoipa::path(
+    post,
+    path = "/v1/transactions/batch",
+    tag = "transactions",
+    security(("api_key" = ["write"])),
+    request_body(content = CreateTransactionBatch, example = json!({ "transactions": [examples::item()] })),
+    responses(
+        (
+            status = 207, description = "The result of each item, in their order.", body = BatchResults,
+            example = json!(examples::batch_results())
+        ),
+        problems::CreateTransactionBatch,
+    )
+)]
 pub(crate) async fn create_transaction_batch(
     _: Caller<Write>,
     _: NoIdempotencyHeader,
@@ -128,12 +146,14 @@ impl BatchResult {
             Ok(accepted) => Self {
                 index,
                 status: accepted.status().as_u16(),
-                outcome: ItemOutcome::Transaction(accepted.transaction),
+                transaction: Some(accepted.transaction),
+                problem: None,
             },
             Err(problem) => Self {
                 index,
                 status: problem.code().status().as_u16(),
-                outcome: ItemOutcome::Problem(problem.to_raw(request_id.as_str())),
+                transaction: None,
+                problem: Some(problem.to_raw(request_id.as_str())),
             },
         }
     }

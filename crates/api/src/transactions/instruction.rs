@@ -5,6 +5,7 @@ use validator::Validate;
 
 use crate::{
     intake::{IdempotencyKey, NewTransaction},
+    openapi::schemas,
     problem::{Code, FieldError, Problem},
     rules,
 };
@@ -15,7 +16,7 @@ use crate::{
 pub(crate) struct CreateTransaction {
     /// The account it is posted to.
     #[validate(custom(function = rules::uuid))]
-    #[schema(format = Uuid)]
+    #[schema(value_type = uuid::Uuid)]
     account_id: String,
     /// How much, in minor units of the currency.
     #[validate(range(min = 1, code = "too_small", message = "must be at least 1 minor unit"))]
@@ -23,12 +24,15 @@ pub(crate) struct CreateTransaction {
     amount_cents: i64,
     /// ISO 4217; must be the account's.
     #[validate(custom(function = rules::currency))]
+    #[schema(value_type = schemas::Currency)]
     currency: String,
     /// Whether the amount is added (CREDIT) or taken (DEBIT).
     #[serde(rename = "type")]
     #[validate(custom(function = rules::transaction_type))]
+    #[schema(value_type = schemas::TransactionType)]
     r#type: String,
-    /// The client's name for this payment, unique for its account.
+    /// The client's name for this payment, unique for its account; it may stand in the header
+    /// `Idempotency-Key` instead.
     #[validate(custom(function = rules::idempotency_key))]
     #[schema(min_length = 1, max_length = 255, pattern = "^[ -~]+$")]
     idempotency_key: Option<String>,

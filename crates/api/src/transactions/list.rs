@@ -7,19 +7,39 @@ use uuid::Uuid;
 
 use super::{
     Transaction,
+    model::TransactionPage,
     sql::{self, Filter},
 };
 use crate::{
     AppState,
     auth::{Caller, Read},
     extract::{Params, PathId},
+    openapi::{examples, problems, schemas},
     pagination::{self, Listing, Page},
     problem::{Code, Problem},
     rules,
 };
 
 /// Show a transaction
-#[utoipa::path(get, path = "/v1/transactions/{id}", tag = "transactions")]
+///
+/// Needs the scope `read`.
+#[utoipa::path(
+    get,
+    path = "/v1/transactions/{id}",
+    tag = "transactions",
+    security(("api_key" = ["read"])),
+    params((
+        "id" = Uuid, Path, description = "The transaction.",
+        example = json!(examples::TRANSACTION_ID)
+    )),
+    responses(
+        (
+            status = 200, description = "The transaction.", body = Transaction,
+            example = json!(examples::processed())
+        ),
+        problems::GetTransaction,
+    )
+)]
 pub(crate) async fn get_transaction(
     _: Caller<Read>,
     PathId(id): PathId,
@@ -78,9 +98,43 @@ impl TryFrom<Params> for Search {
 
 /// List transactions
 ///
-/// The newest first. A page looks at a bounded number of transactions: it may hold fewer than
+/// Needs the scope `read`. The newest first. A page looks at a bounded number of transactions: it may hold fewer than
 /// `limit`, even none, and a cursor.
-#[utoipa::path(get, path = "/v1/transactions", tag = "transactions")]
+#[utoipa::path(
+    get,
+    path = "/v1/transactions",
+    tag = "transactions",
+    security(("api_key" = ["read"])),
+    params(
+        (
+            "account_id" = Option<Uuid>, Query, example = json!(examples::ACCOUNT_ID),
+            description = "Only transactions of this account."
+        ),
+        (
+            "status" = inline(Option<schemas::TransactionStatus>), Query, example = "FAILED",
+            description = "Only transactions of this status; needs `account_id`."
+        ),
+        (
+            "type" = inline(Option<schemas::TransactionType>), Query, example = "DEBIT",
+            description = "Only transactions of this type."
+        ),
+        (
+            "cursor" = Option<String>, Query, example = json!(examples::CURSOR),
+            description = "`next_cursor` of the page before; for the same list with the same parameters."
+        ),
+        (
+            "limit" = Option<u16>, Query, minimum = 1, maximum = 200, example = 50,
+            description = "How many rows at most; 50 if not given."
+        ),
+    ),
+    responses(
+        (
+            status = 200, description = "A page of transactions.", body = TransactionPage,
+            example = json!(examples::page(&examples::processed()))
+        ),
+        problems::ListTransactions,
+    )
+)]
 pub(crate) async fn list_transactions(
     _: Caller<Read>,
     params: Params,
