@@ -112,7 +112,9 @@ impl Book {
             .get_mut(&(payment.account, payment.key.clone()))
             .expect("an answer to what was never sent");
         match status {
-            StatusCode::ACCEPTED | StatusCode::OK => entry.acknowledge(status, transaction),
+            StatusCode::ACCEPTED | StatusCode::OK => {
+                entry.acknowledge(payment, status, transaction);
+            }
             _ if status.is_server_error() && status != StatusCode::SERVICE_UNAVAILABLE => return,
             _ => {}
         }
@@ -141,7 +143,11 @@ impl Book {
 }
 
 impl Sent {
-    fn acknowledge(&mut self, status: StatusCode, transaction: &Value) {
+    /// What counts is the content that was acknowledged first: a refusal does not use the key up.
+    fn acknowledge(&mut self, payment: &Payment, status: StatusCode, transaction: &Value) {
+        if self.acknowledged.is_none() {
+            self.payment = payment.clone();
+        }
         let id = transaction["id"].as_str().and_then(|id| id.parse().ok());
         let id: Uuid = id.unwrap_or_else(|| panic!("an acknowledgement without id: {transaction}"));
         let known = self.acknowledged.get_or_insert((Instant::now(), id)).1;

@@ -27,7 +27,7 @@ pub use client::{Address, Answer, Client};
 pub use database::{Database, Role};
 pub use kafka::{Kafka, Record};
 pub use proxy::Proxy;
-pub use service::{Kind, Service, binary};
+pub use service::{Kind, Service, Settings, binary, run};
 pub use stack::{Setup, Stack, test, test_with};
 pub use traffic::Traffic;
 pub use wait::{PATIENCE, eventually};

@@ -56,7 +56,7 @@ impl Kind {
 }
 
 /// The environment of a process: it inherits nothing else.
-pub(crate) type Settings = BTreeMap<String, String>;
+pub type Settings = BTreeMap<String, String>;
 
 /// A service that a test has started. Clones are the same process, which is killed when the last
 /// one goes.
@@ -106,7 +106,7 @@ pub(crate) fn command(kind: Kind, arguments: &[&str], settings: &Settings) -> Co
 }
 
 /// Runs a command of a binary to its end.
-pub(crate) async fn run(kind: Kind, arguments: &[&str], settings: &Settings) -> Output {
+pub async fn run(kind: Kind, arguments: &[&str], settings: &Settings) -> Output {
     let output = command(kind, arguments, settings).output();
     let output = timeout(PATIENCE, output).await.expect("it does not end");
     output.expect("it does not start")
@@ -179,6 +179,21 @@ impl Service {
             (status == 503).then(|| body["reasons"].clone())
         })
         .await
+    }
+
+    /// The sum over a metric's series, or nothing while there are none.
+    ///
+    /// # Panics
+    /// If the admin server does not answer.
+    pub async fn metric(&self, name: &str) -> Option<f64> {
+        let url = format!("http://{}/metrics", self.address("admin").await);
+        let answer = self.0.http.get(url).send().await.expect("no answer");
+        let text = answer.text().await.expect("no text");
+        text.lines()
+            .filter_map(|line| line.rsplit_once(' '))
+            .filter(|(series, _)| series.split('{').next() == Some(name))
+            .filter_map(|(_, value)| value.parse::<f64>().ok())
+            .reduce(|sum, value| sum + value)
     }
 
     /// Sends a signal by its name, without `SIG`.

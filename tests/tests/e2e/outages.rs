@@ -1,0 +1,92 @@
+use e2e::{Kind, Payment, Service, Setup, Traffic, eventually, test_with};
+use futures_util::future::join_all;
+
+fn behind_proxies() -> Setup {
+    Setup { proxies: true, ..Setup::default() }
+}
+
+#[test]
+fn what_is_unreachable_at_the_start_is_waited_for() {
+    test_with(behind_proxies(), async |stack| {
+        stack.database_proxy().cut();
+        stack.kafka_proxy().cut();
+        let services = join_all(Kind::ALL.map(|kind| stack.launch(kind))).await;
+        for service in &services {
+            assert_eq!(service.probe("/health").await.0, 200);
+            says_why(service, "database").await;
+        }
+        stack.database_proxy().restore();
+        services[0].ready().await;
+        for service in &services[1..] {
+            says_why(service, "broker").await;
+        }
+        let client = stack.client().await;
+        let account = client.open_account().await;
+        let id = client.pay(&Payment::credit(account, 100)).await.expect(202).id();
+        stack.kafka_proxy().restore();
+        join_all(services.iter().map(Service::ready)).await;
+        assert_eq!(client.ended(id).await["status"], "PROCESSED");
+        stack.audit().await;
+    });
+}
+
+#[test]
+fn an_outage_in_the_middle_of_traffic_loses_nothing() {
+    test_with(behind_proxies(), async |stack| {
+        let services = stack.start_all().await;
+        let client = stack.client().await;
+        let accounts = [client.open_account().await, client.open_account().await];
+        let traffic = Traffic::start(&client, &stack.book, &accounts, 4);
+        traffic.flow(40).await;
+
+        stack.kafka_proxy().cut();
+        for service in &services[1..] {
+            says_why(service, "broker").await;
+        }
+        traffic.flow(40).await;
+        stack.kafka_proxy().restore();
+        join_all(services.iter().map(Service::ready)).await;
+        traffic.flow(40).await;
+
+        stack.database_proxy().cut();
+        for service in &services {
+            says_why(service, "database").await;
+        }
+        stack.database_proxy().restore();
+        join_all(services.iter().map(Service::ready)).await;
+        traffic.flow(40).await;
+        traffic.stop().await;
+        stack.audit().await;
+    });
+}
+
+#[test]
+fn while_the_database_is_away_a_payment_is_answered_503() {
+    test_with(behind_proxies(), async |stack| {
+        let api = stack.start(Kind::Api).await;
+        let client = stack.client().await;
+        let payment = Payment::credit(client.open_account().await, 100);
+        stack.database_proxy().cut();
+        says_why(&api, "database").await;
+        let refused = client.pay(&payment).await;
+        assert!(matches!(refused.status.as_u16(), 503 | 504), "{}", refused.body);
+        if refused.status == 503 {
+            assert!(refused.header("retry-after").parse::<u32>().is_ok_and(|seconds| seconds >= 1));
+        }
+        stack.database_proxy().restore();
+        stack.start(Kind::Publisher).await;
+        stack.start(Kind::Worker).await;
+        client.insist(&payment).await;
+        assert_eq!(stack.audit().await.processed(), 1);
+    });
+}
+
+/// Waits until a service says what is missing, and that it is no more than starting.
+async fn says_why(service: &Service, component: &str) {
+    eventually(&format!("{} misses its {component}", service.label()), async || {
+        let (status, body) = service.probe("/ready").await;
+        let reason = body["reasons"][component].as_str()?;
+        (status == 503 && reason != "starting").then_some(())
+    })
+    .await;
+}
