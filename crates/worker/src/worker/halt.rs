@@ -43,6 +43,24 @@ fn name(id: Option<EventId>) -> String {
 }
 
 impl Halt {
+    /// Where the record stands that cannot be applied, if it is one record.
+    #[must_use]
+    pub const fn place(&self) -> Option<Place> {
+        match self {
+            Self::Event { place, .. } => Some(*place),
+            Self::Everything { .. } => None,
+        }
+    }
+
+    /// The id of the event that cannot be applied, if it is one event and it can be read.
+    #[must_use]
+    pub const fn event_id(&self) -> Option<EventId> {
+        match self {
+            Self::Event { event_id, .. } => *event_id,
+            Self::Everything { .. } => None,
+        }
+    }
+
     pub(super) fn unusable(topic: &str, unusable: &Unusable) -> Self {
         Self::Event {
             topic: topic.to_owned(),

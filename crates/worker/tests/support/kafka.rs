@@ -1,1 +1,284 @@
+//! A topic and a group of a test's own, on a real broker.
 
+use std::{env, time::Duration};
+
+use chrono::Utc;
+use common::{
+    admin::Readiness,
+    db::Isolation,
+    outbox::WakeUp,
+    types::{EventEnvelope, EventType},
+};
+use rdkafka::{
+    ClientConfig, Offset, TopicPartitionList,
+    admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
+    client::DefaultClientContext,
+    consumer::{BaseConsumer, CommitMode, Consumer},
+    message::{Header, OwnedHeaders},
+    producer::{FutureProducer, FutureRecord},
+};
+use sqlx::PgPool;
+use tokio::{
+    task::{JoinHandle, spawn_blocking},
+    time::{interval, timeout},
+};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+use worker::{
+    config::Config,
+    event::Event,
+    worker::{Halt, Step, Worker},
+};
+
+/// How long a condition may take to come true; only a broken test waits this long.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+pub fn brokers() -> String {
+    env::var("KAFKA_BROKERS").expect("KAFKA_BROKERS names the broker of the `test` instance")
+}
+
+/// A topic of a test's own, a group that reads it, and what the test needs to write to it.
+pub struct Stream {
+    pub topic: String,
+    pub group: String,
+    producer: FutureProducer,
+    admin: AdminClient<DefaultClientContext>,
+}
+
+impl Stream {
+    pub async fn new(partitions: i32) -> Self {
+        let stream = Self::without_topic();
+        stream.create_topic(partitions).await;
+        stream
+    }
+
+    pub fn without_topic() -> Self {
+        let mut config = ClientConfig::new();
+        config
+            .set("bootstrap.servers", brokers())
+            .set("linger.ms", "0");
+        let name = Uuid::now_v7();
+        Self {
+            topic: format!("worker-test-{name}"),
+            group: format!("worker-test-{name}"),
+            producer: config.create().unwrap(),
+            admin: config.create().unwrap(),
+        }
+    }
+
+    pub async fn create_topic(&self, partitions: i32) {
+        let topic = NewTopic::new(&self.topic, partitions, TopicReplication::Fixed(1));
+        let made = self
+            .admin
+            .create_topics([&topic], &AdminOptions::new())
+            .await
+            .unwrap();
+        made[0].as_ref().unwrap();
+    }
+
+    /// The worker's settings for this topic and group and a test's own database.
+    pub fn config(&self, pool: &PgPool) -> Config {
+        let mut config = super::config(pool, Isolation::Serializable);
+        config.kafka.kafka_brokers = brokers();
+        config.kafka.transactions_topic.clone_from(&self.topic);
+        config.kafka.consumer_group.clone_from(&self.group);
+        config
+    }
+
+    /// Publishes an event, as the publisher does; answers its offset.
+    pub async fn publish(&self, partition: i32, event: &Event) -> i64 {
+        let value = serde_json::to_string(&event.transaction).unwrap();
+        self.publish_value(partition, event, &value).await
+    }
+
+    pub async fn publish_value(&self, partition: i32, event: &Event, value: &str) -> i64 {
+        let envelope = EventEnvelope {
+            id: event.id(),
+            event_type: EventType::TransactionCreated,
+            time: Utc::now(),
+            account_id: event.transaction.account_id,
+        };
+        let mut headers = OwnedHeaders::new();
+        for (key, value) in &envelope.headers() {
+            headers = headers.insert(Header {
+                key,
+                value: Some(value),
+            });
+        }
+        let key = envelope.account_id.to_string();
+        let record = FutureRecord::to(&self.topic).partition(partition).key(&key);
+        let record = record.payload(value).headers(headers);
+        self.producer.send(record, PATIENCE).await.unwrap().offset
+    }
+
+    /// Publishes something that is no event at all.
+    pub async fn publish_garbage(&self, partition: i32) -> i64 {
+        let record = FutureRecord::<[u8], [u8]>::to(&self.topic).partition(partition);
+        self.producer
+            .send(record.payload(b"\xff garbage"), PATIENCE)
+            .await
+            .unwrap()
+            .offset
+    }
+
+    /// Removes a partition's records before an offset, as retention does.
+    pub async fn delete_records(&self, partition: i32, before: i64) {
+        let mut offsets = TopicPartitionList::new();
+        offsets
+            .add_partition_offset(&self.topic, partition, Offset::Offset(before))
+            .unwrap();
+        let options = AdminOptions::new();
+        let done = self.admin.delete_records(&offsets, &options).await.unwrap();
+        done.elements()[0].error().unwrap();
+    }
+
+    /// The group's committed offset in a partition; none if it has committed nothing.
+    pub async fn committed(&self, partition: i32) -> Option<i64> {
+        let (topic, consumer) = (self.topic.clone(), self.outsider());
+        spawn_blocking(move || {
+            let mut asked = TopicPartitionList::new();
+            asked.add_partition(&topic, partition);
+            let found = consumer.committed_offsets(asked, PATIENCE).unwrap();
+            match found.elements()[0].offset() {
+                Offset::Offset(offset) => Some(offset),
+                _ => None,
+            }
+        })
+        .await
+        .unwrap()
+    }
+
+    /// Sets the group's offset while it has no members.
+    pub async fn set_committed(&self, partition: i32, offset: i64) {
+        let (topic, consumer) = (self.topic.clone(), self.outsider());
+        spawn_blocking(move || {
+            let mut offsets = TopicPartitionList::new();
+            offsets
+                .add_partition_offset(&topic, partition, Offset::Offset(offset))
+                .unwrap();
+            consumer.commit(&offsets, CommitMode::Sync).unwrap();
+        })
+        .await
+        .unwrap();
+    }
+
+    /// A client that may ask for and set the group's offsets without joining it.
+    fn outsider(&self) -> BaseConsumer {
+        ClientConfig::new()
+            .set("bootstrap.servers", brokers())
+            .set("group.id", &self.group)
+            .set("enable.auto.commit", "false")
+            .create()
+            .unwrap()
+    }
+}
+
+/// A worker whose steps the test takes, with what it tells the world.
+pub struct Stepper {
+    pub worker: Worker,
+    pub readiness: Readiness,
+    stop: CancellationToken,
+}
+
+impl Stepper {
+    pub fn join(config: &Config) -> Self {
+        let (readiness, stop) = (Readiness::default(), CancellationToken::new());
+        let worker = join(config, &readiness, &stop);
+        Self {
+            worker,
+            readiness,
+            stop,
+        }
+    }
+
+    /// Steps until so many events were applied, rejected or found to be repeats.
+    pub async fn consume(&mut self, events: usize) {
+        let consumed = async {
+            let mut seen = 0;
+            while seen < events {
+                match self.worker.step(&self.stop).await {
+                    Step::Applied(tally) => {
+                        seen += tally.applied + tally.rejected + tally.duplicate
+                    }
+                    Step::Idle => {}
+                    Step::Halted(halt) => panic!("{halt}"),
+                }
+            }
+            assert_eq!(seen, events);
+        };
+        timeout(PATIENCE, consumed)
+            .await
+            .expect("the events arrive");
+    }
+
+    /// Steps until the worker halts.
+    pub async fn halt(&mut self) -> Halt {
+        let halted = async {
+            loop {
+                if let Step::Halted(halt) = self.worker.step(&self.stop).await {
+                    return halt;
+                }
+            }
+        };
+        timeout(PATIENCE, halted).await.expect("the worker halts")
+    }
+
+    pub async fn leave(self) {
+        timeout(PATIENCE, self.worker.leave())
+            .await
+            .expect("the worker leaves its group");
+        self.stop.cancel();
+    }
+}
+
+/// A worker that runs by itself.
+pub struct Running {
+    pub readiness: Readiness,
+    stop: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+impl Running {
+    pub fn start(config: &Config) -> Self {
+        let (readiness, stop) = (Readiness::default(), CancellationToken::new());
+        let worker = join(config, &readiness, &stop);
+        let token = stop.clone();
+        let task = tokio::spawn(async move { worker.run(&token).await });
+        Self {
+            readiness,
+            stop,
+            task,
+        }
+    }
+
+    pub async fn stop(self) {
+        self.stop.cancel();
+        timeout(PATIENCE, self.task)
+            .await
+            .expect("the worker ends")
+            .unwrap();
+    }
+}
+
+fn join(config: &Config, readiness: &Readiness, stop: &CancellationToken) -> Worker {
+    let database = readiness.component("database");
+    database.set_ready();
+    let wake_up = WakeUp::start(config.session(), stop.clone());
+    Worker::join(config, config.pool(), wake_up, database, readiness).unwrap()
+}
+
+/// Waits until a question's answer is yes.
+pub async fn eventually<F: Future<Output = bool>>(what: &str, mut ask: impl FnMut() -> F) {
+    let mut ticks = interval(Duration::from_millis(20));
+    let come_true = async {
+        loop {
+            ticks.tick().await;
+            if ask().await {
+                return;
+            }
+        }
+    };
+    timeout(PATIENCE, come_true)
+        .await
+        .unwrap_or_else(|_| panic!("never came true: {what}"));
+}

@@ -1,1 +1,67 @@
+//! A way to the database that a test can cut.
 
+use std::net::SocketAddr;
+
+use sqlx::{PgPool, postgres::PgConnectOptions};
+use tokio::{
+    io::copy_bidirectional,
+    net::{TcpListener, TcpStream},
+};
+use tokio_util::sync::CancellationToken;
+
+pub struct Proxy {
+    address: SocketAddr,
+    server: String,
+    cut: CancellationToken,
+}
+
+impl Proxy {
+    /// A way to a test's own database.
+    pub async fn to(pool: &PgPool) -> Self {
+        let options = pool.connect_options();
+        let server = format!("{}:{}", options.get_host(), options.get_port());
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let cut = CancellationToken::new();
+        serve(listener, server.clone(), cut.clone());
+        Self {
+            address,
+            server,
+            cut,
+        }
+    }
+
+    /// The test's own database, reached this way.
+    pub fn options(&self, pool: &PgPool) -> PgConnectOptions {
+        let options = (*pool.connect_options()).clone();
+        options
+            .host(&self.address.ip().to_string())
+            .port(self.address.port())
+    }
+
+    /// Breaks all connections, and refuses new ones.
+    pub fn cut(&self) {
+        self.cut.cancel();
+    }
+
+    /// Lets connections through again.
+    pub async fn mend(&mut self) {
+        self.cut = CancellationToken::new();
+        let listener = TcpListener::bind(self.address).await.unwrap();
+        serve(listener, self.server.clone(), self.cut.clone());
+    }
+}
+
+fn serve(listener: TcpListener, server: String, cut: CancellationToken) {
+    tokio::spawn(async move {
+        while let Some(Ok((mut client, _))) = cut.run_until_cancelled(listener.accept()).await {
+            let (server, cut) = (server.clone(), cut.clone());
+            tokio::spawn(async move {
+                let mut server = TcpStream::connect(server).await.unwrap();
+                let _ = cut
+                    .run_until_cancelled(copy_bidirectional(&mut client, &mut server))
+                    .await;
+            });
+        }
+    });
+}
