@@ -31,28 +31,28 @@ use worker::{
 };
 
 /// How long a condition may take to come true; only a broken test waits this long.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
-pub fn brokers() -> String {
+pub(crate) fn brokers() -> String {
     env::var("KAFKA_BROKERS").expect("KAFKA_BROKERS names the broker of the `test` instance")
 }
 
 /// A topic of a test's own, a group that reads it, and what the test needs to write to it.
-pub struct Stream {
-    pub topic: String,
-    pub group: String,
+pub(crate) struct Stream {
+    pub(crate) topic: String,
+    pub(crate) group: String,
     producer: FutureProducer,
     admin: AdminClient<DefaultClientContext>,
 }
 
 impl Stream {
-    pub async fn new(partitions: i32) -> Self {
+    pub(crate) async fn new(partitions: i32) -> Self {
         let stream = Self::without_topic();
         stream.create_topic(partitions).await;
         stream
     }
 
-    pub fn without_topic() -> Self {
+    pub(crate) fn without_topic() -> Self {
         let mut config = ClientConfig::new();
         config
             .set("bootstrap.servers", brokers())
@@ -66,7 +66,7 @@ impl Stream {
         }
     }
 
-    pub async fn create_topic(&self, partitions: i32) {
+    pub(crate) async fn create_topic(&self, partitions: i32) {
         let topic = NewTopic::new(&self.topic, partitions, TopicReplication::Fixed(1));
         let made = self
             .admin
@@ -77,7 +77,7 @@ impl Stream {
     }
 
     /// The worker's settings for this topic and group and a test's own database.
-    pub fn config(&self, pool: &PgPool) -> Config {
+    pub(crate) fn config(&self, pool: &PgPool) -> Config {
         let mut config = super::config(pool, Isolation::Serializable);
         config.kafka.kafka_brokers = brokers();
         config.kafka.transactions_topic.clone_from(&self.topic);
@@ -86,12 +86,12 @@ impl Stream {
     }
 
     /// Publishes an event, as the publisher does; answers its offset.
-    pub async fn publish(&self, partition: i32, event: &Event) -> i64 {
+    pub(crate) async fn publish(&self, partition: i32, event: &Event) -> i64 {
         let value = serde_json::to_string(&event.transaction).unwrap();
         self.publish_value(partition, event, &value).await
     }
 
-    pub async fn publish_value(&self, partition: i32, event: &Event, value: &str) -> i64 {
+    pub(crate) async fn publish_value(&self, partition: i32, event: &Event, value: &str) -> i64 {
         let envelope = EventEnvelope {
             id: event.id(),
             event_type: EventType::TransactionCreated,
@@ -112,7 +112,7 @@ impl Stream {
     }
 
     /// Publishes something that is no event at all.
-    pub async fn publish_garbage(&self, partition: i32) -> i64 {
+    pub(crate) async fn publish_garbage(&self, partition: i32) -> i64 {
         let record = FutureRecord::<[u8], [u8]>::to(&self.topic).partition(partition);
         self.producer
             .send(record.payload(b"\xff garbage"), PATIENCE)
@@ -122,7 +122,7 @@ impl Stream {
     }
 
     /// Removes a partition's records before an offset, as retention does.
-    pub async fn delete_records(&self, partition: i32, before: i64) {
+    pub(crate) async fn delete_records(&self, partition: i32, before: i64) {
         let mut offsets = TopicPartitionList::new();
         offsets
             .add_partition_offset(&self.topic, partition, Offset::Offset(before))
@@ -133,7 +133,7 @@ impl Stream {
     }
 
     /// The group's committed offset in a partition; none if it has committed nothing.
-    pub async fn committed(&self, partition: i32) -> Option<i64> {
+    pub(crate) async fn committed(&self, partition: i32) -> Option<i64> {
         let (topic, consumer) = (self.topic.clone(), self.outsider());
         spawn_blocking(move || {
             let mut asked = TopicPartitionList::new();
@@ -149,7 +149,7 @@ impl Stream {
     }
 
     /// Sets the group's offset while it has no members.
-    pub async fn set_committed(&self, partition: i32, offset: i64) {
+    pub(crate) async fn set_committed(&self, partition: i32, offset: i64) {
         let (topic, consumer) = (self.topic.clone(), self.outsider());
         spawn_blocking(move || {
             let mut offsets = TopicPartitionList::new();
@@ -174,14 +174,14 @@ impl Stream {
 }
 
 /// A worker whose steps the test takes, with what it tells the world.
-pub struct Stepper {
-    pub worker: Worker,
-    pub readiness: Readiness,
+pub(crate) struct Stepper {
+    pub(crate) worker: Worker,
+    pub(crate) readiness: Readiness,
     stop: CancellationToken,
 }
 
 impl Stepper {
-    pub fn join(config: &Config) -> Self {
+    pub(crate) fn join(config: &Config) -> Self {
         let (readiness, stop) = (Readiness::default(), CancellationToken::new());
         let worker = join(config, &readiness, &stop);
         Self {
@@ -192,13 +192,13 @@ impl Stepper {
     }
 
     /// Steps until so many events were applied, rejected or found to be repeats.
-    pub async fn consume(&mut self, events: usize) {
+    pub(crate) async fn consume(&mut self, events: usize) {
         let consumed = async {
             let mut seen = 0;
             while seen < events {
                 match self.worker.step(&self.stop).await {
                     Step::Applied(tally) => {
-                        seen += tally.applied + tally.rejected + tally.duplicate
+                        seen += tally.applied + tally.rejected + tally.duplicate;
                     }
                     Step::Idle => {}
                     Step::Halted(halt) => panic!("{halt}"),
@@ -212,7 +212,7 @@ impl Stepper {
     }
 
     /// Steps until the worker halts.
-    pub async fn halt(&mut self) -> Halt {
+    pub(crate) async fn halt(&mut self) -> Halt {
         let halted = async {
             loop {
                 if let Step::Halted(halt) = self.worker.step(&self.stop).await {
@@ -223,7 +223,7 @@ impl Stepper {
         timeout(PATIENCE, halted).await.expect("the worker halts")
     }
 
-    pub async fn leave(self) {
+    pub(crate) async fn leave(self) {
         timeout(PATIENCE, self.worker.leave())
             .await
             .expect("the worker leaves its group");
@@ -232,14 +232,14 @@ impl Stepper {
 }
 
 /// A worker that runs by itself.
-pub struct Running {
-    pub readiness: Readiness,
+pub(crate) struct Running {
+    pub(crate) readiness: Readiness,
     stop: CancellationToken,
     task: JoinHandle<()>,
 }
 
 impl Running {
-    pub fn start(config: &Config) -> Self {
+    pub(crate) fn start(config: &Config) -> Self {
         let (readiness, stop) = (Readiness::default(), CancellationToken::new());
         let worker = join(config, &readiness, &stop);
         let token = stop.clone();
@@ -251,7 +251,7 @@ impl Running {
         }
     }
 
-    pub async fn stop(self) {
+    pub(crate) async fn stop(self) {
         self.stop.cancel();
         timeout(PATIENCE, self.task)
             .await
@@ -268,7 +268,7 @@ fn join(config: &Config, readiness: &Readiness, stop: &CancellationToken) -> Wor
 }
 
 /// Waits until a question's answer is yes.
-pub async fn eventually<F: Future<Output = bool>>(what: &str, mut ask: impl FnMut() -> F) {
+pub(crate) async fn eventually<F: Future<Output = bool>>(what: &str, mut ask: impl FnMut() -> F) {
     let mut ticks = interval(Duration::from_millis(20));
     let come_true = async {
         loop {

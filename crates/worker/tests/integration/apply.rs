@@ -1,14 +1,12 @@
 //! Slices against a real database, without Kafka, under both isolation levels.
 
-mod support;
-
+use crate::support::*;
 use common::{
     db::{ErrorClass, Isolation},
     types::{AccountId, AmountCents, FailureReason, TransactionId},
 };
 use serde_json::json;
 use sqlx::PgPool;
-use support::*;
 use worker::{
     event::Event,
     ledger::{Entry, Posting},

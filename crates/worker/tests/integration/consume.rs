@@ -1,13 +1,11 @@
 //! From the topic to the ledger, on a real broker and a real database.
 
-mod support;
-
 use std::time::{Duration, Instant};
 
+use crate::support::{kafka::*, proxy::Proxy, *};
 use common::types::{AccountId, TransactionId};
 use metrics_exporter_prometheus::PrometheusBuilder;
 use sqlx::PgPool;
-use support::{kafka::*, proxy::Proxy, *};
 use worker::{event::Event, worker::Halt};
 
 #[sqlx::test(migrator = "common::db::MIGRATOR")]

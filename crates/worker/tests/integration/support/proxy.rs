@@ -9,7 +9,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-pub struct Proxy {
+pub(crate) struct Proxy {
     address: SocketAddr,
     server: String,
     cut: CancellationToken,
@@ -17,7 +17,7 @@ pub struct Proxy {
 
 impl Proxy {
     /// A way to a test's own database.
-    pub async fn to(pool: &PgPool) -> Self {
+    pub(crate) async fn to(pool: &PgPool) -> Self {
         let options = pool.connect_options();
         let server = format!("{}:{}", options.get_host(), options.get_port());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -32,7 +32,7 @@ impl Proxy {
     }
 
     /// The test's own database, reached this way.
-    pub fn options(&self, pool: &PgPool) -> PgConnectOptions {
+    pub(crate) fn options(&self, pool: &PgPool) -> PgConnectOptions {
         let options = (*pool.connect_options()).clone();
         options
             .host(&self.address.ip().to_string())
@@ -40,12 +40,12 @@ impl Proxy {
     }
 
     /// Breaks all connections, and refuses new ones.
-    pub fn cut(&self) {
+    pub(crate) fn cut(&self) {
         self.cut.cancel();
     }
 
     /// Lets connections through again.
-    pub async fn mend(&mut self) {
+    pub(crate) async fn mend(&mut self) {
         self.cut = CancellationToken::new();
         let listener = TcpListener::bind(self.address).await.unwrap();
         serve(listener, self.server.clone(), self.cut.clone());

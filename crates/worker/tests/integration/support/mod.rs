@@ -1,13 +1,8 @@
 //! What the worker's integration tests share: accepted transactions, events of them, and the state
 //! they leave.
-#![allow(
-    dead_code,
-    unreachable_pub,
-    reason = "each test file uses a part of it"
-)]
 
-pub mod kafka;
-pub mod proxy;
+pub(crate) mod kafka;
+pub(crate) mod proxy;
 
 use common::{
     db::{DatabaseUrl, Isolation},
@@ -26,30 +21,30 @@ use worker::{
     slice::{self, ApplyError, Outcome, Verdict},
 };
 
-pub const CREDIT: TransactionType = TransactionType::Credit;
-pub const DEBIT: TransactionType = TransactionType::Debit;
-pub const RESULTS: &str = "results-of-a-test";
+pub(crate) const CREDIT: TransactionType = TransactionType::Credit;
+pub(crate) const DEBIT: TransactionType = TransactionType::Debit;
+pub(crate) const RESULTS: &str = "results-of-a-test";
 
 /// The worker's settings for a test's own database.
-pub fn config(pool: &PgPool, isolation: Isolation) -> Config {
+pub(crate) fn config(pool: &PgPool, isolation: Isolation) -> Config {
     let mut config: Config = parse_from(&["worker"]).unwrap();
     config.database_url = DatabaseUrl::from((*pool.connect_options()).clone());
     config.slices.worker_isolation = isolation;
-    config.kafka.results_topic = RESULTS.to_owned();
+    RESULTS.clone_into(&mut config.kafka.results_topic);
     config
 }
 
 /// A pool of the worker's own sessions, on a test's own database.
-pub fn worker_pool(pool: &PgPool, isolation: Isolation) -> PgPool {
+pub(crate) fn worker_pool(pool: &PgPool, isolation: Isolation) -> PgPool {
     config(pool, isolation).pool()
 }
 
-pub async fn account(pool: &PgPool, balance_cents: i64) -> AccountId {
+pub(crate) async fn account(pool: &PgPool, balance_cents: i64) -> AccountId {
     account_of(pool, "EUR", balance_cents).await
 }
 
 /// An account that opened with a balance, as if it had come from one entry.
-pub async fn account_of(pool: &PgPool, currency: &str, balance_cents: i64) -> AccountId {
+pub(crate) async fn account_of(pool: &PgPool, currency: &str, balance_cents: i64) -> AccountId {
     let id = AccountId::new();
     sqlx::query(
         "INSERT INTO accounts (id, currency, balance_cents, entry_count) VALUES ($1, $2, $3, $4)",
@@ -73,7 +68,7 @@ pub async fn account_of(pool: &PgPool, currency: &str, balance_cents: i64) -> Ac
     id
 }
 
-pub async fn suspend(pool: &PgPool, account: AccountId) {
+pub(crate) async fn suspend(pool: &PgPool, account: AccountId) {
     sqlx::query("UPDATE accounts SET status = 'SUSPENDED' WHERE id = $1")
         .bind(account)
         .execute(pool)
@@ -82,7 +77,7 @@ pub async fn suspend(pool: &PgPool, account: AccountId) {
 }
 
 /// Accepts a transaction in euros, as the api does, and answers its event.
-pub async fn accept(
+pub(crate) async fn accept(
     pool: &PgPool,
     account_id: AccountId,
     transaction_type: TransactionType,
@@ -115,7 +110,7 @@ async fn insert(pool: &PgPool, transaction: &TransactionCreated) {
     .unwrap();
 }
 
-pub fn event(transaction: TransactionCreated) -> Event {
+pub(crate) fn event(transaction: TransactionCreated) -> Event {
     Event {
         place: Place {
             partition: 0,
@@ -126,12 +121,12 @@ pub fn event(transaction: TransactionCreated) -> Event {
     }
 }
 
-pub async fn apply(pool: &PgPool, events: &[Event]) -> Result<Vec<Outcome>, ApplyError> {
+pub(crate) async fn apply(pool: &PgPool, events: &[Event]) -> Result<Vec<Outcome>, ApplyError> {
     slice::apply(pool, RESULTS, events).await
 }
 
 /// Applies, again and again where two transactions collide.
-pub async fn apply_through(pool: &PgPool, events: &[Event]) -> Vec<Outcome> {
+pub(crate) async fn apply_through(pool: &PgPool, events: &[Event]) -> Vec<Outcome> {
     loop {
         match apply(pool, events).await {
             Ok(outcomes) => return outcomes,
@@ -140,25 +135,29 @@ pub async fn apply_through(pool: &PgPool, events: &[Event]) -> Vec<Outcome> {
     }
 }
 
-pub fn postings(outcomes: &[Outcome]) -> Vec<Option<Posting>> {
+pub(crate) fn postings(outcomes: &[Outcome]) -> Vec<Option<Posting>> {
     outcomes.iter().map(Outcome::posting).collect()
 }
 
-pub fn rejected(reason: FailureReason) -> Option<Posting> {
+#[expect(
+    clippy::unnecessary_wraps,
+    reason = "stands beside the `None` of a repeat"
+)]
+pub(crate) fn rejected(reason: FailureReason) -> Option<Posting> {
     Some(Posting::Rejected(reason))
 }
 
 /// Everything that posting may change, to be compared before and after.
 #[derive(Debug, PartialEq, Eq)]
-pub struct State {
-    pub accounts: Value,
-    pub transactions: Value,
-    pub entries: Value,
-    pub results: Value,
-    pub closed_events: i64,
+pub(crate) struct State {
+    pub(crate) accounts: Value,
+    pub(crate) transactions: Value,
+    pub(crate) entries: Value,
+    pub(crate) results: Value,
+    pub(crate) closed_events: i64,
 }
 
-pub async fn state(pool: &PgPool) -> State {
+pub(crate) async fn state(pool: &PgPool) -> State {
     State {
         accounts: rows(pool, "accounts", "id").await,
         transactions: rows(pool, "transactions", "id").await,
@@ -176,12 +175,12 @@ async fn rows(pool: &PgPool, table: &str, order: &str) -> Value {
         .unwrap()
 }
 
-pub async fn count(pool: &PgPool, sql: &'static str) -> i64 {
+pub(crate) async fn count(pool: &PgPool, sql: &'static str) -> i64 {
     sqlx::query_scalar(sql).fetch_one(pool).await.unwrap()
 }
 
 /// The balance of an account, and how many entries it says it has.
-pub async fn balance(pool: &PgPool, account: AccountId) -> (i64, i64) {
+pub(crate) async fn balance(pool: &PgPool, account: AccountId) -> (i64, i64) {
     sqlx::query_as("SELECT balance_cents, entry_count FROM accounts WHERE id = $1")
         .bind(account)
         .fetch_one(pool)
@@ -190,7 +189,7 @@ pub async fn balance(pool: &PgPool, account: AccountId) -> (i64, i64) {
 }
 
 /// A transaction's status and failure reason.
-pub async fn status(pool: &PgPool, event: &Event) -> (String, Option<String>) {
+pub(crate) async fn status(pool: &PgPool, event: &Event) -> (String, Option<String>) {
     sqlx::query_as("SELECT status, failure_reason FROM transactions WHERE id = $1")
         .bind(event.transaction.transaction_id)
         .fetch_one(pool)
@@ -199,7 +198,7 @@ pub async fn status(pool: &PgPool, event: &Event) -> (String, Option<String>) {
 }
 
 /// The result events written so far: type and payload, in order.
-pub async fn results(pool: &PgPool) -> Vec<(String, Value)> {
+pub(crate) async fn results(pool: &PgPool) -> Vec<(String, Value)> {
     sqlx::query_as("SELECT event_type, payload FROM outbox_events WHERE topic = $1 ORDER BY seq")
         .bind(RESULTS)
         .fetch_all(pool)
@@ -209,7 +208,7 @@ pub async fn results(pool: &PgPool) -> Vec<(String, Value)> {
 
 /// The ledger's own laws: numbers without gaps, running balances that add up, balances that are the
 /// sum of their entries, and one entry and one result event for each transaction that has ended.
-pub async fn assert_books_balance(pool: &PgPool) {
+pub(crate) async fn assert_books_balance(pool: &PgPool) {
     let broken = count(
         pool,
         "SELECT count(*) FROM (

@@ -1,0 +1,13 @@
+//! The worker against a real PostgreSQL and a real broker: `DATABASE_URL` (a superuser's; each test
+//! gets a database of its own) and `KAFKA_BROKERS` (each test makes topics and groups of its own).
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "clippy.toml allows them in tests, and this is nothing but tests and their helpers"
+)]
+
+mod apply;
+mod consume;
+mod housekeeping;
+mod process;
+mod support;

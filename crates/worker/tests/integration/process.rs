@@ -1,0 +1,269 @@
+//! The real binary: how it starts, what it says, how it ends.
+
+use std::{
+    io::{BufRead, BufReader},
+    process::{Child, ChildStdout, Command, Output, Stdio},
+};
+
+use crate::support::{kafka::*, proxy::Proxy, *};
+use serde_json::Value;
+use sqlx::PgPool;
+use tokio::task::spawn_blocking;
+
+/// A worker's process, ended with the test.
+struct Process {
+    child: Child,
+    admin: String,
+    log: Option<BufReader<ChildStdout>>,
+}
+
+impl Process {
+    async fn start(stream: &Stream, database_url: String) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_worker"));
+        command
+            .env("DATABASE_URL", database_url)
+            .env("DATABASE_ACQUIRE_TIMEOUT_MS", "300")
+            .env("KAFKA_BROKERS", brokers())
+            .env("TRANSACTIONS_TOPIC", &stream.topic)
+            .env("RESULTS_TOPIC", RESULTS)
+            .env("CONSUMER_GROUP", &stream.group)
+            .env("ADMIN_BIND_ADDR", "127.0.0.1:0")
+            .stdout(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let mut log = BufReader::new(child.stdout.take().unwrap());
+        let (admin, log) = spawn_blocking(move || (address(&mut log), log))
+            .await
+            .unwrap();
+        Self {
+            child,
+            admin: format!("http://{admin}"),
+            log: Some(log),
+        }
+    }
+
+    async fn get(&self, path: &str) -> (u16, String) {
+        let response = reqwest::get(format!("{}{path}", self.admin)).await.unwrap();
+        (response.status().as_u16(), response.text().await.unwrap())
+    }
+
+    async fn is_ready(&self) -> bool {
+        self.get("/ready").await.0 == 200
+    }
+
+    /// Why it is not ready, by component.
+    async fn reasons(&self) -> Value {
+        let body: Value = serde_json::from_str(&self.get("/ready").await.1).unwrap();
+        body["reasons"].clone()
+    }
+
+    /// Ends it as an operator does; answers its exit code and the rest of its log.
+    async fn terminate(mut self) -> (Option<i32>, String) {
+        let pid = self.child.id().to_string();
+        assert!(
+            Command::new("kill")
+                .args(["-TERM", &pid])
+                .status()
+                .unwrap()
+                .success()
+        );
+        let log = self.log.take().unwrap();
+        let rest = spawn_blocking(move || {
+            let lines: Vec<_> = log.lines().map(Result::unwrap).collect();
+            lines.join("\n")
+        });
+        let rest = rest.await.unwrap();
+        (self.child.wait().unwrap().code(), rest)
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Reads the log up to the line that says where the admin server listens.
+fn address(log: &mut impl BufRead) -> String {
+    let mut lines = log.lines().map(Result::unwrap);
+    let line = lines
+        .find(|line| line.contains("\"listening\""))
+        .expect("it says where it listens");
+    let line: Value = serde_json::from_str(&line).unwrap();
+    assert_eq!(line["server"], "admin");
+    line["addr"].as_str().unwrap().to_owned()
+}
+
+fn url(pool: &PgPool, host: &str, port: u16) -> String {
+    let options = pool.connect_options();
+    let database = options.get_database().unwrap();
+    let user = options.get_username();
+    let password = std::env::var("DATABASE_URL")
+        .ok()
+        .and_then(|url| {
+            Some(
+                url.split_once("//")?
+                    .1
+                    .split_once('@')?
+                    .0
+                    .split_once(':')?
+                    .1
+                    .to_owned(),
+            )
+        })
+        .map_or_else(String::new, |password| format!(":{password}"));
+    format!("postgres://{user}{password}@{host}:{port}/{database}")
+}
+
+fn direct_url(pool: &PgPool) -> String {
+    let options = pool.connect_options();
+    url(pool, options.get_host(), options.get_port())
+}
+
+#[sqlx::test(migrator = "common::db::MIGRATOR")]
+async fn it_posts_says_so_in_its_metrics_and_ends_cleanly(pool: PgPool) {
+    let stream = Stream::new(2).await;
+    let account = account(&pool, 0).await;
+    stream
+        .publish(0, &accept(&pool, account, CREDIT, 250).await)
+        .await;
+    stream
+        .publish(0, &accept(&pool, account, DEBIT, 999).await)
+        .await;
+    let process = Process::start(&stream, direct_url(&pool)).await;
+    eventually("posted", async || balance(&pool, account).await == (250, 1)).await;
+    eventually("ready", async || process.is_ready().await).await;
+    assert_eq!(process.get("/health").await.0, 200);
+    let expected = [
+        r#"transactions_processed_total{type="CREDIT",currency="EUR"} 1"#,
+        r#"transaction_amount_cents_total{type="CREDIT",currency="EUR"} 250"#,
+        r#"transactions_failed_total{type="DEBIT",currency="EUR",reason="insufficient_funds"} 1"#,
+        r#"events_consumed_total{type="transaction.created",status="applied"} 1"#,
+        r#"events_consumed_total{type="transaction.created",status="rejected"} 1"#,
+        "event_end_to_end_latency_seconds_count 2",
+        "# HELP worker_slice_events ",
+        "worker_processing_duration_seconds_count ",
+    ];
+    eventually("counted", async || {
+        let scrape = process.get("/metrics").await.1;
+        expected.iter().all(|line| scrape.contains(line))
+    })
+    .await;
+
+    let (code, log) = process.terminate().await;
+    assert_eq!(code, Some(0));
+    assert!(!log.contains("\"ERROR\""), "{log}");
+    assert_eq!(stream.committed(0).await, Some(2));
+}
+
+#[sqlx::test(migrator = "common::db::MIGRATOR")]
+async fn it_starts_before_its_database_and_its_topic_are_there(pool: PgPool) {
+    let stream = Stream::without_topic();
+    let mut proxy = Proxy::to(&pool).await;
+    proxy.cut();
+    let way = proxy.options(&pool);
+    let process = Process::start(&stream, url(&pool, way.get_host(), way.get_port())).await;
+    eventually("it says that the database is missing", async || {
+        let reasons = process.reasons().await;
+        reasons["database"].is_string() && reasons["database"] != "starting"
+    })
+    .await;
+    assert_eq!(process.get("/health").await.0, 200);
+
+    proxy.mend().await;
+    eventually("it says that the topic is missing", async || {
+        let reasons = process.reasons().await;
+        reasons.get("database").is_none()
+            && reasons["broker"]
+                .as_str()
+                .is_some_and(|reason| reason.contains(&stream.topic))
+    })
+    .await;
+
+    stream.create_topic(1).await;
+    let account = account(&pool, 0).await;
+    eventually("ready by itself", async || process.is_ready().await).await;
+    stream
+        .publish(0, &accept(&pool, account, CREDIT, 5).await)
+        .await;
+    eventually("posted", async || balance(&pool, account).await == (5, 1)).await;
+    assert_eq!(process.terminate().await.0, Some(0));
+}
+
+#[sqlx::test(migrator = "common::db::MIGRATOR")]
+async fn stopped_at_an_event_it_stays_alive_and_unready_and_says_why(pool: PgPool) {
+    let stream = Stream::new(1).await;
+    let offset = stream.publish_garbage(0).await;
+    let process = Process::start(&stream, direct_url(&pool)).await;
+    let place = format!("{} partition 0 offset {offset}", stream.topic);
+    eventually("it says where it stopped", async || {
+        let reasons = process.reasons().await;
+        reasons["ledger"]
+            .as_str()
+            .is_some_and(|reason| reason.contains(&place))
+    })
+    .await;
+    assert_eq!(process.get("/health").await.0, 200);
+    let (code, log) = process.terminate().await;
+    assert_eq!(code, Some(0));
+    let error = log
+        .lines()
+        .find(|line| line.contains("\"ERROR\""))
+        .expect("an error is logged");
+    let error: Value = serde_json::from_str(error).unwrap();
+    assert_eq!(
+        (&error["partition"], &error["offset"]),
+        (&0.into(), &offset.into())
+    );
+    assert!(
+        error["reason"].as_str().unwrap().contains("ce_specversion"),
+        "{error}"
+    );
+    assert_eq!(stream.committed(0).await, None);
+}
+
+#[test]
+fn a_bad_setting_is_one_line_and_exit_code_2() {
+    let Output {
+        status,
+        stdout,
+        stderr,
+    } = Command::new(env!("CARGO_BIN_EXE_worker"))
+        .env("SLICE_EVENTS_MAX", "0")
+        .output()
+        .unwrap();
+    let stderr = String::from_utf8(stderr).unwrap();
+    assert_eq!(status.code(), Some(2));
+    assert!(stderr.starts_with("SLICE_EVENTS_MAX "), "{stderr}");
+    assert_eq!(stderr.lines().count(), 1);
+    assert!(stdout.is_empty());
+}
+
+#[test]
+fn every_setting_is_in_the_help_with_its_variable() {
+    let output = Command::new(env!("CARGO_BIN_EXE_worker"))
+        .arg("--help")
+        .output()
+        .unwrap();
+    let help = String::from_utf8(output.stdout).unwrap();
+    for variable in [
+        "DATABASE_URL",
+        "DATABASE_CONNECTIONS_MAX",
+        "WORKER_ISOLATION",
+        "SLICE_EVENTS_MAX",
+        "KAFKA_BROKERS",
+        "TRANSACTIONS_TOPIC",
+        "RESULTS_TOPIC",
+        "CONSUMER_GROUP",
+        "PROCESSED_EVENTS_RETENTION_HOURS",
+        "ADMIN_BIND_ADDR",
+        "LOG_FORMAT",
+        "SHUTDOWN_GRACE_MS",
+    ] {
+        assert!(help.contains(&format!("[env: {variable}")), "{variable}");
+    }
+    assert!(
+        !help.contains("[env: DATABASE_URL="),
+        "the URL may hold a password"
+    );
+}
