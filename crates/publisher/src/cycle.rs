@@ -63,6 +63,7 @@ pub(crate) struct CycleParts {
     pub(crate) recheck_topics: Arc<Notify>,
     pub(crate) wake: Arc<Notify>,
     pub(crate) database: HealthSide,
+    pub(crate) broker: HealthSide,
     pub(crate) lanes: HealthSide,
 }
 
@@ -125,7 +126,6 @@ impl CycleMetrics {
 impl Cycle {
     pub(crate) fn new(
         parts: CycleParts,
-        broker: HealthSide,
         kafka: &KafkaSettings,
         settings: PublishingSettings,
     ) -> Self {
@@ -134,7 +134,7 @@ impl Cycle {
             kafka.kafka_brokers.clone(),
             kafka.topic_partitions,
             Arc::clone(&parts.wake),
-            broker,
+            parts.broker.clone(),
         );
         Self {
             topics: kafka.topics(),

@@ -16,7 +16,7 @@ struct Shared {
 }
 
 /// One part's side of a component.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct HealthSide {
     shared: Arc<Shared>,
     side: usize,

@@ -13,7 +13,7 @@ mod resend;
 mod settings;
 mod topics;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use common::{admin::Readiness, db::Isolation, telemetry::sample_pool};
 pub use gauges::sample as sample_outbox;
@@ -21,86 +21,100 @@ pub use housekeeping::remove_old;
 pub use resend::{ResendError, expectation, resend};
 pub use settings::{Command, KafkaSettings, PublishingSettings, Settings};
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
-use tokio::{
-    sync::{Notify, watch},
-    task::JoinSet,
-};
-use tokio_util::sync::CancellationToken;
+use tokio::{sync::watch, task::JoinSet};
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
+use tracing::warn;
 
 use crate::{
     cycle::{Cycle, CycleParts},
     health::Health,
-    lanes::Ownership,
     topics::{TopicKeeper, TopicsState},
 };
 
 /// The name of this service's sessions and logs.
 pub const SERVICE: &str = "publisher";
 
-/// Publishes until the token is cancelled, then until every row on its way is reported and marked;
-/// its lanes are given up last. Dropped before that, it ends at once, as in a crash.
-pub async fn run(settings: &Settings, readiness: &Readiness, token: CancellationToken) {
-    let wake = Arc::new(Notify::new());
-    let recheck_topics = Arc::new(Notify::new());
-    let ownership = Arc::new(Ownership::default());
-    let database = Health::new(readiness.component("database"));
-    let broker = Health::new(readiness.component("broker"));
-    let (topics_sender, topics) = watch::channel(TopicsState::NotReady);
-    let pool = pool(settings);
-    let session = session(settings);
+/// The publisher's work: it publishes until the token is cancelled, then until every row on its way
+/// is reported and marked; its lanes are given up last. Dropped before that, it ends at once, as in
+/// a crash.
+///
+/// What it needs is registered in `readiness` by the call itself, so that the service is unready
+/// from the start.
+pub fn run(
+    settings: Settings,
+    readiness: &Readiness,
+    token: CancellationToken,
+) -> impl Future<Output = ()> + use<> {
+    let components = Components {
+        database: Health::new(readiness.component("database")),
+        broker: Health::new(readiness.component("broker")),
+        topics: Health::new(readiness.component("topics")),
+        lanes: Health::new(readiness.component("lanes")),
+    };
+    // Boxed, because it is large and its callers pass it on by value.
+    Box::pin(publish(settings, components, token))
+}
 
-    // All of it ends when the set is dropped; the lanes' session is ended in good order before.
-    let mut background = JoinSet::new();
-    let stop_lanes = CancellationToken::new();
-    let lanes_kept = background.spawn(lanes::keep(
-        session.clone().options(lanes::SESSION_OPTIONS),
-        Arc::clone(&ownership),
-        database.needed_side(),
-        Arc::clone(&wake),
-        stop_lanes.clone(),
-    ));
-    background.spawn(hint::listen(session, Arc::clone(&wake)));
+/// What the service needs, each with its own reason when it is missing.
+struct Components {
+    database: Health,
+    broker: Health,
+    topics: Health,
+    lanes: Health,
+}
+
+async fn publish(settings: Settings, components: Components, token: CancellationToken) {
+    let (topics_sender, topics) = watch::channel(TopicsState::NotReady);
+    let parts = CycleParts {
+        pool: pool(&settings),
+        ownership: Arc::default(),
+        topics,
+        recheck_topics: Arc::default(),
+        wake: Arc::default(),
+        database: components.database.quiet_side(),
+        broker: components.broker.quiet_side(),
+        lanes: components.lanes.needed_side(),
+    };
     let keeper = TopicKeeper {
         settings: settings.kafka.clone(),
-        broker: broker.needed_side(),
-        topics: Health::new(readiness.component("topics")).needed_side(),
+        broker: components.broker.needed_side(),
+        topics: components.topics.needed_side(),
         state: topics_sender,
-        recheck: Arc::clone(&recheck_topics),
-        wake: Arc::clone(&wake),
+        recheck: Arc::clone(&parts.recheck_topics),
+        wake: Arc::clone(&parts.wake),
     };
+    // Everything in the set ends when it is dropped.
+    let mut background = JoinSet::new();
     background.spawn(keeper.keep());
-    background.spawn(lag::run(settings.kafka.clone()));
-    background.spawn(gauges::run(pool.clone()));
-    background.spawn(sample_pool(pool.clone(), SERVICE, stop_lanes.clone()));
-    let retention = settings.publishing.outbox_retention;
-    if !retention.is_zero() {
-        background.spawn(housekeeping::run(
-            pool.clone(),
-            Arc::clone(&ownership),
-            retention,
-        ));
-    }
-    let parts = CycleParts {
-        pool,
-        ownership,
-        topics,
-        recheck_topics,
-        wake,
-        database: database.quiet_side(),
-        lanes: Health::new(readiness.component("lanes")).needed_side(),
-    };
-    let cycle = Cycle::new(
-        parts,
-        broker.quiet_side(),
-        &settings.kafka,
-        settings.publishing.clone(),
-    );
+    watch_over(&mut background, &settings, &parts);
+    // The lanes are held until the last mark is written.
+    let stop_lanes = CancellationToken::new();
+    let lanes = AbortOnDropHandle::new(tokio::spawn(lanes::keep(
+        session(&settings).options(lanes::SESSION_OPTIONS),
+        Arc::clone(&parts.ownership),
+        components.database.needed_side(),
+        Arc::clone(&parts.wake),
+        stop_lanes.clone(),
+    )));
+    let cycle = Cycle::new(parts, &settings.kafka, settings.publishing.clone());
     cycle.run(token).await;
     stop_lanes.cancel();
-    while let Some(ended) = background.join_next_with_id().await {
-        if ended.is_ok_and(|(id, ())| id == lanes_kept.id()) {
-            break;
-        }
+    if let Err(error) = lanes.await {
+        warn!(%error, "the session of the lanes did not end in good order");
+    }
+}
+
+/// Starts what goes on beside publishing: the hint, the gauges, housekeeping.
+fn watch_over(background: &mut JoinSet<()>, settings: &Settings, parts: &CycleParts) {
+    background.spawn(hint::listen(session(settings), Arc::clone(&parts.wake)));
+    background.spawn(lag::run(settings.kafka.clone()));
+    background.spawn(gauges::run(parts.pool.clone()));
+    let forever = CancellationToken::new();
+    background.spawn(sample_pool(parts.pool.clone(), SERVICE, forever));
+    let retention = settings.publishing.outbox_retention;
+    if !retention.is_zero() {
+        let ownership = Arc::clone(&parts.ownership);
+        background.spawn(housekeeping::run(parts.pool.clone(), ownership, retention));
     }
 }
 
@@ -113,7 +127,7 @@ fn session(settings: &Settings) -> PgConnectOptions {
 fn pool(settings: &Settings) -> PgPool {
     PgPoolOptions::new()
         .max_connections(settings.database.database_connections_max)
-        .acquire_timeout(std::time::Duration::from_millis(
+        .acquire_timeout(Duration::from_millis(
             settings.database.database_acquire_timeout_ms,
         ))
         // A broken connection shows itself at its first statement, and every caller tries again.

@@ -36,6 +36,8 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     let readiness = Readiness::default();
     let stop = on_signal().context("signal handlers")?;
     let stop_admin = CancellationToken::new();
+    let shutdown = settings.shutdown;
+    let work = publisher::run(settings, &readiness, stop.clone());
     let tasks = TaskTracker::new();
     tasks.spawn(metrics.clone().upkeep(stop_admin.clone()));
     tasks.spawn(admin::serve(
@@ -44,9 +46,8 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
         metrics,
         stop_admin.clone(),
     ));
-    let work = publisher::run(&settings, &readiness, stop.clone());
-    settings.shutdown.drain(&stop, work).await;
+    shutdown.drain(&stop, work).await;
     stop_admin.cancel();
-    settings.shutdown.wait(&tasks).await;
+    shutdown.wait(&tasks).await;
     Ok(())
 }

@@ -1,5 +1,5 @@
 use chrono::{DateTime, Utc};
-use common::types::{LANES, Lane};
+use common::types::Lane;
 use uuid::Uuid;
 
 use crate::lanes::LaneSet;
@@ -37,18 +37,19 @@ struct Flight {
 /// of its rows were reported and those that arrived are marked.
 #[derive(Debug)]
 pub(super) struct Flights {
-    by_lane: [Flight; LANES as usize],
+    by_lane: Vec<Flight>,
     outstanding: usize,
 }
 
 impl Flights {
     pub(super) fn new() -> Self {
+        let flight = || Flight {
+            route: Route::Main,
+            rows: Vec::new(),
+            outstanding: 0,
+        };
         Self {
-            by_lane: std::array::from_fn(|_| Flight {
-                route: Route::Main,
-                rows: Vec::new(),
-                outstanding: 0,
-            }),
+            by_lane: Lane::all().map(|_| flight()).collect(),
             outstanding: 0,
         }
     }

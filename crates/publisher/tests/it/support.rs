@@ -27,7 +27,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 /// How long a condition may take to come true on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 
 pub(crate) const PARTITIONS: i32 = 8;
@@ -55,6 +55,7 @@ pub(crate) struct World {
     pub(crate) transactions: String,
     pub(crate) results: String,
     pub(crate) group: String,
+    pub(crate) brokers: String,
 }
 
 impl World {
@@ -65,6 +66,7 @@ impl World {
             transactions: format!("transactions-{id}"),
             results: format!("results-{id}"),
             group: format!("worker-{id}"),
+            brokers: brokers(),
         }
     }
 
@@ -76,7 +78,7 @@ impl World {
         let own = [
             "publisher".to_owned(),
             format!("--database-url={url}"),
-            format!("--kafka-brokers={}", brokers()),
+            format!("--kafka-brokers={}", self.brokers),
             format!("--transactions-topic={}", self.transactions),
             format!("--results-topic={}", self.results),
             format!("--consumer-group={}", self.group),
@@ -96,10 +98,7 @@ impl World {
         let settings = self.settings(more);
         let readiness = Readiness::default();
         let token = CancellationToken::new();
-        let task = tokio::spawn({
-            let (readiness, token) = (readiness.clone(), token.clone());
-            async move { publisher::run(&settings, &readiness, token).await }
-        });
+        let task = tokio::spawn(publisher::run(settings, &readiness, token.clone()));
         Publisher {
             readiness,
             token,
@@ -229,7 +228,7 @@ pub(crate) async fn create_topic(name: &str, partitions: i32, settings: &[(&str,
         .create_topics([&topic], &AdminOptions::new())
         .await
         .unwrap();
-    created.into_iter().for_each(|result| drop(result.unwrap()));
+    assert!(created.iter().all(Result::is_ok), "{created:?}");
 }
 
 pub(crate) fn admin() -> AdminClient<DefaultClientContext> {

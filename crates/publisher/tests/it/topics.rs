@@ -78,10 +78,11 @@ async fn a_topic_that_grows_under_a_running_publisher_stops_it(pool: PgPool) {
 
 #[sqlx::test(migrator = "common::db::MIGRATOR")]
 async fn rows_stay_pending_while_no_broker_can_be_reached(pool: PgPool) {
-    let world = World::new(pool);
+    let mut world = World::new(pool);
     world.append(AccountId::new(), &payloads(3)).await;
-    // The address is reserved (RFC 6890, 192.0.0.8/32 is a dummy); port 1 of our own host is shut.
-    let publisher = world.publisher(&["--kafka-brokers=127.0.0.1:1"]);
+    // Nobody listens on the first port.
+    world.brokers = "127.0.0.1:1".to_owned();
+    let publisher = world.publisher(&[]);
     publisher.unready("broker", "cannot reach a broker").await;
     world.all_lanes_held_by(1).await;
     assert_eq!(world.pending().await, 3);
@@ -91,21 +92,18 @@ async fn rows_stay_pending_while_no_broker_can_be_reached(pool: PgPool) {
 #[sqlx::test(migrator = "common::db::MIGRATOR")]
 async fn a_database_that_refuses_is_told_and_tried_again(pool: PgPool) {
     let world = World::new(pool);
-    let name = world.pool.connect_options();
-    let name = name.get_database().unwrap();
-    let allow = |allowed: bool| {
+    let options = world.pool.connect_options();
+    let name = options.get_database().unwrap();
+    let outside = PgPool::connect(&std::env::var("DATABASE_URL").unwrap())
+        .await
+        .unwrap();
+    let allow = async |allowed: bool| {
         let statement = format!("ALTER DATABASE \"{name}\" ALLOW_CONNECTIONS {allowed}");
-        let pool = world.pool.clone();
-        async move {
-            sqlx::query(sqlx::AssertSqlSafe(statement))
-                .execute(&pool)
-                .await
-                .unwrap();
-        }
+        sqlx::query(sqlx::AssertSqlSafe(statement))
+            .execute(&outside)
+            .await
+            .unwrap();
     };
-    // The test's own session is open already, and stays.
-    let keep = world.pool.acquire().await.unwrap();
-    drop(keep);
     allow(false).await;
     let publisher = world.publisher(&[]);
     publisher
