@@ -91,16 +91,28 @@ pub(crate) struct Courier {
 /// Takes librdkafka's callbacks, which come on its polling thread and must not wait.
 struct Reports {
     sender: mpsc::UnboundedSender<Report>,
-    wake: Arc<Notify>,
+    signals: Signals,
     failed: Arc<AtomicBool>,
+}
+
+/// Whom a courier wakes.
+#[derive(Clone, Debug)]
+pub(crate) struct Signals {
+    /// The cycle: there are reports.
+    pub(crate) wake: Arc<Notify>,
+    /// The topics' keeper: the brokers seem to be away.
+    pub(crate) recheck: Arc<Notify>,
 }
 
 impl ClientContext for Reports {
     fn error(&self, error: KafkaError, reason: &str) {
+        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::AllBrokersDown) {
+            self.signals.recheck.notify_one();
+        }
         // A fatal error need not come with a report: without a producer id nothing is ever sent.
         if error.rdkafka_error_code() == Some(RDKafkaErrorCode::Fatal) {
             self.failed.store(true, Ordering::Relaxed);
-            self.wake.notify_one();
+            self.signals.wake.notify_one();
         }
         warn!(%error, reason, "producer");
     }
@@ -119,7 +131,7 @@ impl ProducerContext for Reports {
         };
         // The receiver goes only together with the courier, when no report matters any more.
         let _ = self.sender.send(Report { slot, verdict });
-        self.wake.notify_one();
+        self.signals.wake.notify_one();
     }
 }
 
@@ -129,13 +141,13 @@ impl Courier {
         brokers: &str,
         partitions: i32,
         topic_message_bytes_max: i32,
-        wake: Arc<Notify>,
+        signals: Signals,
     ) -> Result<Self, KafkaError> {
         let (sender, reports) = mpsc::unbounded_channel();
         let failed = Arc::new(AtomicBool::new(false));
         let context = Reports {
             sender,
-            wake,
+            signals,
             failed: Arc::clone(&failed),
         };
         let producer = config(brokers, topic_message_bytes_max).create_with_context(context)?;

@@ -27,6 +27,7 @@ use uuid::Uuid;
 use self::{couriers::Couriers, flights::Flights, troubles::Troubles};
 use crate::{
     backoff::Backoff,
+    courier::Signals,
     health::HealthSide,
     lanes::Ownership,
     settings::{KafkaSettings, PublishingSettings},
@@ -133,7 +134,10 @@ impl Cycle {
         let couriers = Couriers::new(
             kafka.kafka_brokers.clone(),
             kafka.topic_partitions,
-            Arc::clone(&parts.wake),
+            Signals {
+                wake: Arc::clone(&parts.wake),
+                recheck: Arc::clone(&parts.recheck_topics),
+            },
             parts.broker.clone(),
         );
         Self {

@@ -1,12 +1,12 @@
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
-use tokio::{sync::Notify, time::Instant};
+use tokio::time::Instant;
 use tracing::{error, warn};
 
 use super::flights::{Flights, Route};
 use crate::{
     backoff::Backoff,
-    courier::{Courier, Report},
+    courier::{Courier, Report, Signals},
     health::HealthSide,
 };
 
@@ -40,7 +40,7 @@ enum State {
 pub(super) struct Couriers {
     brokers: String,
     partitions: i32,
-    wake: Arc<Notify>,
+    signals: Signals,
     main: Post,
     probe: Post,
     broker: HealthSide,
@@ -51,13 +51,13 @@ impl Couriers {
     pub(super) fn new(
         brokers: String,
         partitions: i32,
-        wake: Arc<Notify>,
+        signals: Signals,
         broker: HealthSide,
     ) -> Self {
         Self {
             brokers,
             partitions,
-            wake,
+            signals,
             main: Post::new(),
             probe: Post::new(),
             broker,
@@ -73,8 +73,8 @@ impl Couriers {
         if Instant::now() < until {
             return None;
         }
-        let wake = Arc::clone(&self.wake);
-        match Courier::new(&self.brokers, self.partitions, message_bytes_max, wake) {
+        let signals = self.signals.clone();
+        match Courier::new(&self.brokers, self.partitions, message_bytes_max, signals) {
             Ok(courier) => {
                 let post = self.post(route);
                 post.courier = Some(courier);

@@ -3,7 +3,10 @@ use std::time::Duration;
 use common::types::AccountId;
 use sqlx::PgPool;
 
-use crate::support::{Log, World, eventually, payloads};
+use crate::{
+    log::Log,
+    support::{World, eventually, payloads},
+};
 
 #[sqlx::test(migrator = "common::db::MIGRATOR")]
 async fn only_rows_published_long_ago_are_removed(pool: PgPool) {

@@ -2,7 +2,10 @@ use common::types::AccountId;
 use sqlx::PgPool;
 use uuid::Uuid;
 
-use crate::support::{Log, World, eventually, payloads, record_count};
+use crate::{
+    log::{Log, record_count},
+    support::{World, eventually, payloads},
+};
 
 #[sqlx::test(migrator = "common::db::MIGRATOR")]
 async fn two_publishers_split_the_lanes_and_one_takes_over(pool: PgPool) {

@@ -8,6 +8,8 @@ mod lag;
 #[cfg(test)]
 mod lanes;
 #[cfg(test)]
+mod log;
+#[cfg(test)]
 mod order;
 #[cfg(test)]
 mod refusals;

@@ -3,7 +3,10 @@ use rdkafka::Message;
 use sqlx::PgPool;
 use uuid::Uuid;
 
-use crate::support::{Log, PARTITIONS, World, eventually, header, payloads, record_count};
+use crate::{
+    log::{Log, header, record_count},
+    support::{PARTITIONS, World, eventually, payloads},
+};
 
 #[sqlx::test(migrator = "common::db::MIGRATOR")]
 async fn an_event_arrives_with_its_bytes_key_headers_and_partition(pool: PgPool) {

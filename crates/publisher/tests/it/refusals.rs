@@ -3,7 +3,10 @@ use rdkafka::admin::{AdminOptions, AlterConfig, ResourceSpecifier};
 use sqlx::PgPool;
 use uuid::Uuid;
 
-use crate::support::{Log, PARTITIONS, World, account_in, admin, eventually, payloads};
+use crate::{
+    log::Log,
+    support::{PARTITIONS, World, account_in, admin, eventually, payloads},
+};
 
 /// A JSON string that no compression makes smaller than half of it.
 fn noise(bytes: usize) -> String {

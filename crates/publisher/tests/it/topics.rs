@@ -2,7 +2,10 @@ use common::types::AccountId;
 use rdkafka::admin::{AdminOptions, NewPartitions};
 use sqlx::PgPool;
 
-use crate::support::{PARTITIONS, World, admin, create_topic, payloads, record_count};
+use crate::{
+    log::record_count,
+    support::{PARTITIONS, World, admin, create_topic, payloads},
+};
 
 #[sqlx::test(migrator = "common::db::MIGRATOR")]
 async fn absent_topics_are_created_with_the_configured_partitions(pool: PgPool) {
