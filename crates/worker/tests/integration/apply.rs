@@ -1,8 +1,7 @@
 //! Slices against a real database, without Kafka, under both isolation levels.
 
-use crate::support::*;
 use common::{
-    db::{ErrorClass, Isolation},
+    db::Isolation,
     types::{AccountId, AmountCents, FailureReason, TransactionId},
 };
 use serde_json::json;
@@ -12,6 +11,8 @@ use worker::{
     ledger::{Entry, Posting},
     slice::{ApplyError, Inapplicable, Outcome, Verdict},
 };
+
+use crate::support::*;
 
 const LEVELS: [Isolation; 2] = [Isolation::Serializable, Isolation::ReadCommitted];
 
@@ -294,146 +295,6 @@ async fn an_event_that_breaks_a_rule_of_the_database_is_its_own_error(pool: PgPo
     assert_eq!(error.verdict(1), Verdict::Refuse(0));
     assert_eq!(error.verdict(2), Verdict::Divide);
     assert_eq!(state(&pool).await, before);
-}
-
-#[sqlx::test(migrator = "common::db::MIGRATOR")]
-async fn a_missing_grant_stops_everything_and_blames_no_event(pool: PgPool) {
-    let account = account(&pool, 0).await;
-    let event = accept(&pool, account, CREDIT, 5).await;
-    // The api's role must not post; the worker with its URL is told so.
-    let error = apply(&as_role(&pool, "postonce_api"), &[event])
-        .await
-        .unwrap_err();
-    assert_eq!(error.sqlstate().as_deref(), Some("42501"));
-    assert_eq!(error.verdict(1), Verdict::Halt);
-    let ApplyError::Database(error) = error else {
-        panic!("{error}")
-    };
-    assert_eq!(ErrorClass::of(&error), ErrorClass::Systemic);
-}
-
-#[sqlx::test(migrator = "common::db::MIGRATOR")]
-async fn the_workers_role_may_do_all_that_posting_needs_and_no_more(pool: PgPool) {
-    let worker = as_role(&pool, "postonce_worker");
-    let events = mixed(&pool, 3, 30).await;
-    apply(&worker, &events).await.unwrap();
-    apply(&worker, &events).await.unwrap();
-    assert_books_balance(&pool).await;
-    worker::housekeeping::prune(&worker, std::time::Duration::ZERO, 7)
-        .await
-        .unwrap();
-
-    for forbidden in [
-        "UPDATE ledger_entries SET amount_cents = 1",
-        "DELETE FROM ledger_entries",
-        "DELETE FROM transactions",
-        "UPDATE transactions SET amount_cents = 1",
-        "DELETE FROM accounts",
-        "UPDATE accounts SET status = 'ACTIVE'",
-        "INSERT INTO accounts (id, currency) VALUES (gen_random_uuid(), 'EUR')",
-        "SELECT 1 FROM api_keys",
-    ] {
-        let error = sqlx::query(forbidden).execute(&worker).await.unwrap_err();
-        let code = error
-            .as_database_error()
-            .unwrap()
-            .code()
-            .unwrap()
-            .into_owned();
-        assert_eq!(code, "42501", "{forbidden}");
-    }
-}
-
-#[sqlx::test(migrator = "common::db::MIGRATOR")]
-async fn balances_and_statuses_are_updated_in_place(pool: PgPool) {
-    let worker = worker_pool(&pool, Isolation::Serializable);
-    // So few that no page needs pruning: when that happens depends on every session of the server.
-    let mut accounts = Vec::new();
-    for _ in 0..20 {
-        accounts.push(account(&pool, 0).await);
-    }
-    for _ in 0..2 {
-        let mut events = Vec::new();
-        for account in &accounts {
-            events.push(accept(&pool, *account, CREDIT, 1).await);
-        }
-        apply(&worker, &events).await.unwrap();
-    }
-    worker.close().await;
-    let statistics = "SELECT relname::text, n_tup_upd, n_tup_hot_upd FROM pg_stat_user_tables
-                    WHERE relname IN ('accounts', 'transactions') ORDER BY relname";
-    // The counts arrive when the session that made them ends.
-    let counts: Vec<(String, i64, i64)> = loop {
-        let counts: Vec<(String, i64, i64)> =
-            sqlx::query_as(statistics).fetch_all(&pool).await.unwrap();
-        if counts.iter().map(|(_, updates, _)| updates).sum::<i64>() >= 80 {
-            break counts;
-        }
-        tokio::task::yield_now().await;
-    };
-    for (table, updates, hot) in counts {
-        assert_eq!(
-            hot, updates,
-            "{table}: only {hot} of {updates} updates were HOT"
-        );
-    }
-}
-
-#[sqlx::test(migrator = "common::db::MIGRATOR")]
-async fn sessions_commit_durably_and_are_bounded(pool: PgPool) {
-    for (level, name) in [(LEVELS[0], "serializable"), (LEVELS[1], "read committed")] {
-        let worker = worker_pool(&pool, level);
-        let settings: (String, String, String, String) = sqlx::query_as(
-            "SELECT current_setting('transaction_isolation'), current_setting('synchronous_commit'),
-                    current_setting('statement_timeout'),
-                    current_setting('idle_in_transaction_session_timeout')",
-        )
-        .fetch_one(&worker)
-        .await
-        .unwrap();
-        let expected = (
-            name.to_owned(),
-            "on".to_owned(),
-            "5s".to_owned(),
-            "5s".to_owned(),
-        );
-        assert_eq!(settings, expected);
-    }
-}
-
-/// Sessions that act as a service's role.
-fn as_role(pool: &PgPool, role: &str) -> PgPool {
-    let mut config = config(pool, Isolation::Serializable);
-    let options = (*pool.connect_options()).clone().options([("role", role)]);
-    config.database_url = options.into();
-    config.pool()
-}
-
-/// Transactions of several accounts, one after another: credits, debits, and debits too large.
-async fn mixed(pool: &PgPool, accounts: usize, transactions: i64) -> Vec<Event> {
-    let mut ids = Vec::new();
-    for _ in 0..accounts {
-        ids.push(account(pool, 0).await);
-    }
-    let mut events = Vec::new();
-    for (number, account) in (0..transactions).zip(ids.iter().cycle()) {
-        let event = match number % 5 {
-            0 | 3 => accept(pool, *account, CREDIT, 100 + number).await,
-            1 => accept(pool, *account, DEBIT, 40).await,
-            2 => accept(pool, *account, DEBIT, 1_000_000).await,
-            _ => accept(pool, *account, DEBIT, number).await,
-        };
-        events.push(event);
-    }
-    events
-}
-
-async fn apply_in_slices(pool: &PgPool, events: &[Event], slice: usize) -> Vec<Outcome> {
-    let mut outcomes = Vec::new();
-    for events in events.chunks(slice) {
-        outcomes.extend(apply_through(pool, events).await);
-    }
-    outcomes
 }
 
 /// Each account's entries stand in the order of its events.

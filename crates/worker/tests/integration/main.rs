@@ -7,7 +7,10 @@
 )]
 
 mod apply;
+mod away;
 mod consume;
+mod halt;
 mod housekeeping;
 mod process;
+mod sessions;
 mod support;

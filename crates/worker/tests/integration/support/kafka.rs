@@ -27,6 +27,7 @@ use uuid::Uuid;
 use worker::{
     config::Config,
     event::Event,
+    metrics::Tally,
     worker::{Halt, Step, Worker},
 };
 
@@ -192,23 +193,23 @@ impl Stepper {
     }
 
     /// Steps until so many events were applied, rejected or found to be repeats.
-    pub(crate) async fn consume(&mut self, events: usize) {
+    pub(crate) async fn consume(&mut self, events: usize) -> Tally {
         let consumed = async {
-            let mut seen = 0;
-            while seen < events {
+            let mut tally = Tally::default();
+            while tally.applied + tally.rejected + tally.duplicate < events {
                 match self.worker.step(&self.stop).await {
-                    Step::Applied(tally) => {
-                        seen += tally.applied + tally.rejected + tally.duplicate;
-                    }
+                    Step::Applied(more) => tally += more,
                     Step::Idle => {}
                     Step::Halted(halt) => panic!("{halt}"),
                 }
             }
-            assert_eq!(seen, events);
+            tally
         };
-        timeout(PATIENCE, consumed)
+        let tally = timeout(PATIENCE, consumed)
             .await
             .expect("the events arrive");
+        assert_eq!(tally.applied + tally.rejected + tally.duplicate, events);
+        tally
     }
 
     /// Steps until the worker halts.

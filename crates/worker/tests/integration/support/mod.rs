@@ -188,6 +188,15 @@ pub(crate) async fn balance(pool: &PgPool, account: AccountId) -> (i64, i64) {
         .unwrap()
 }
 
+/// What several accounts hold together.
+pub(crate) async fn balances(pool: &PgPool, accounts: &[AccountId]) -> i64 {
+    let mut sum = 0;
+    for account in accounts {
+        sum += balance(pool, *account).await.0;
+    }
+    sum
+}
+
 /// A transaction's status and failure reason.
 pub(crate) async fn status(pool: &PgPool, event: &Event) -> (String, Option<String>) {
     sqlx::query_as("SELECT status, failure_reason FROM transactions WHERE id = $1")
@@ -253,4 +262,31 @@ pub(crate) async fn assert_books_balance(pool: &PgPool) {
                 (SELECT count(*) FROM outbox_events WHERE aggregate_id = transactions.id)",
     );
     assert_eq!(untold.await, 0, "results that were not told once");
+}
+
+/// Transactions of several accounts, one after another: credits, debits, and debits too large.
+pub(crate) async fn mixed(pool: &PgPool, accounts: usize, transactions: i64) -> Vec<Event> {
+    let mut ids = Vec::new();
+    for _ in 0..accounts {
+        ids.push(account(pool, 0).await);
+    }
+    let mut events = Vec::new();
+    for (number, account) in (0..transactions).zip(ids.iter().cycle()) {
+        let event = match number % 5 {
+            0 | 3 => accept(pool, *account, CREDIT, 100 + number).await,
+            1 => accept(pool, *account, DEBIT, 40).await,
+            2 => accept(pool, *account, DEBIT, 1_000_000).await,
+            _ => accept(pool, *account, DEBIT, number).await,
+        };
+        events.push(event);
+    }
+    events
+}
+
+pub(crate) async fn apply_in_slices(pool: &PgPool, events: &[Event], slice: usize) -> Vec<Outcome> {
+    let mut outcomes = Vec::new();
+    for events in events.chunks(slice) {
+        outcomes.extend(apply_through(pool, events).await);
+    }
+    outcomes
 }
