@@ -4,7 +4,7 @@ use sqlx::PgPool;
 use uuid::Uuid;
 
 use crate::{
-    log::Log,
+    log::{Log, record_count},
     support::{PARTITIONS, World, account_in, admin, eventually, payloads},
 };
 
@@ -104,6 +104,28 @@ async fn a_row_the_broker_refuses_stops_its_lane_only_and_heals(pool: PgPool) {
         .create_topics(PARTITIONS, &[("max.message.bytes", "600")])
         .await;
     stops_its_lane_only_and_heals(world, noise(550)).await;
+}
+
+/// A broker takes any sequence number from a producer it does not know yet, so a new producer's
+/// second request could be stored although its first was refused.
+#[sqlx::test(migrator = "common::db::MIGRATOR")]
+async fn nothing_passes_a_refused_row_that_is_a_producers_first(pool: PgPool) {
+    let world = World::new(pool);
+    world
+        .create_topics(PARTITIONS, &[("max.message.bytes", "600")])
+        .await;
+    let account = account_in(5);
+    let mut events = world.append(account, &[noise(550)]).await;
+    events.extend(world.append(account, &payloads(200)).await);
+    let publisher = world.publisher(&[]);
+    publisher.unready("lanes", "lane 5 is stopped").await;
+    assert_eq!(record_count(&world.transactions), 0);
+    raise_limit(&world, "1048588").await;
+    world.all_published().await;
+    publisher.stop().await;
+    let mut log = Log::of(&world.transactions);
+    log.read_all(&events).await;
+    assert_eq!(log.first_occurrences(account), events);
 }
 
 #[sqlx::test(migrator = "common::db::MIGRATOR")]
