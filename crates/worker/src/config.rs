@@ -82,15 +82,15 @@ pub struct SliceSettings {
 #[derive(Args, Clone, Debug)]
 pub struct KafkaSettings {
     /// Kafka's addresses, host:port, separated by commas
-    #[arg(long, env, default_value = "127.0.0.1:19092", value_parser = not_empty)]
+    #[arg(long, env, default_value = "127.0.0.1:19092", value_parser = brokers)]
     pub kafka_brokers: String,
 
     /// The topic of the events to apply
-    #[arg(long, env, default_value = "transactions", value_parser = not_empty)]
+    #[arg(long, env, default_value = "transactions", value_parser = topic)]
     pub transactions_topic: String,
 
     /// The topic of the events that tell what became of transactions
-    #[arg(long, env, default_value = "transactions.results", value_parser = not_empty)]
+    #[arg(long, env, default_value = "transactions.results", value_parser = topic)]
     pub results_topic: String,
 
     /// The consumer group: its members share the topic's partitions
@@ -103,6 +103,29 @@ fn not_empty(text: &str) -> Result<String, String> {
         Err("must not be empty".to_owned())
     } else {
         Ok(text.to_owned())
+    }
+}
+
+fn brokers(list: &str) -> Result<String, String> {
+    let is_address = |address: &str| {
+        address
+            .rsplit_once(':')
+            .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok())
+    };
+    if list.split(',').all(|address| is_address(address.trim())) {
+        Ok(list.to_owned())
+    } else {
+        Err("must be host:port, or several with commas between them".to_owned())
+    }
+}
+
+/// A name that Kafka allows: it would refuse any other only later, when it is asked.
+fn topic(name: &str) -> Result<String, String> {
+    let legal = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    if (1..=249).contains(&name.len()) && name.bytes().all(legal) && !matches!(name, "." | "..") {
+        Ok(name.to_owned())
+    } else {
+        Err("must be 1 to 249 letters, digits, dots, underscores and hyphens".to_owned())
     }
 }
 
@@ -153,7 +176,9 @@ mod tests {
             ("--slice-events-max=many", "SLICE_EVENTS_MAX"),
             ("--worker-isolation=chaos", "WORKER_ISOLATION"),
             ("--kafka-brokers= ", "KAFKA_BROKERS"),
+            ("--kafka-brokers=localhost", "KAFKA_BROKERS"),
             ("--transactions-topic=", "TRANSACTIONS_TOPIC"),
+            ("--results-topic=a b", "RESULTS_TOPIC"),
             (
                 "--processed-events-retention-hours=-1",
                 "PROCESSED_EVENTS_RETENTION_HOURS",
