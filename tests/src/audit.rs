@@ -19,7 +19,8 @@ impl Audit {
     pub(crate) async fn of(stack: &Stack) -> Self {
         let database = &stack.database;
         eventually("the end of every transaction", async || {
-            let open = "SELECT count(*) FROM transactions WHERE status NOT IN ('PROCESSED', 'FAILED')";
+            let open =
+                "SELECT count(*) FROM transactions WHERE status NOT IN ('PROCESSED', 'FAILED')";
             (database.count(open).await == 0).then_some(())
         })
         .await;
@@ -30,7 +31,11 @@ impl Audit {
         .await;
         let snapshot = Snapshot::of(stack).await;
         let wrong = snapshot.wrongs(&stack.book.entries());
-        assert!(wrong.is_empty(), "the books are wrong:\n{}", wrong.join("\n"));
+        assert!(
+            wrong.is_empty(),
+            "the books are wrong:\n{}",
+            wrong.join("\n")
+        );
         Self { snapshot }
     }
 

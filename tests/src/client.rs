@@ -237,7 +237,9 @@ impl Client {
         let answer = self.send(request).await.expect("the connection broke");
         for (index, payment) in payments.iter().enumerate() {
             let result = &answer.body["results"][index];
-            let status = result["status"].as_u64().and_then(|s| u16::try_from(s).ok());
+            let status = result["status"]
+                .as_u64()
+                .and_then(|s| u16::try_from(s).ok());
             let status = status.and_then(|status| StatusCode::from_u16(status).ok());
             let status = status.unwrap_or(answer.status);
             self.book.answered(payment, status, &result["transaction"]);

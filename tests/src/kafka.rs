@@ -108,7 +108,9 @@ impl Kafka {
         let mut missing: i64 = 0;
         let mut assignment = TopicPartitionList::new();
         for partition in 0..partitions(&consumer, topic) {
-            let (low, high) = consumer.fetch_watermarks(topic, partition, TIMEOUT).unwrap();
+            let (low, high) = consumer
+                .fetch_watermarks(topic, partition, TIMEOUT)
+                .unwrap();
             missing += high - low;
             assignment
                 .add_partition_offset(topic, partition, Offset::Offset(low))
@@ -135,15 +137,15 @@ impl Kafka {
     #[must_use]
     pub fn append(&self, topic: &str, record: &Record) -> i64 {
         let producer: BaseProducer = self.config().create().unwrap();
-        let headers = record.headers.iter().fold(
-            OwnedHeaders::new(),
-            |headers, (key, value)| {
+        let headers = record
+            .headers
+            .iter()
+            .fold(OwnedHeaders::new(), |headers, (key, value)| {
                 headers.insert(Header {
                     key,
                     value: Some(value),
                 })
-            },
-        );
+            });
         let message = BaseRecord::to(topic)
             .partition(record.partition)
             .key(&record.key)
@@ -226,7 +228,9 @@ fn partitions(consumer: &BaseConsumer, topic: &str) -> i32 {
 }
 
 fn at_end(consumer: &BaseConsumer, topic: &str, partition: i32) -> bool {
-    let (_, high) = consumer.fetch_watermarks(topic, partition, TIMEOUT).unwrap();
+    let (_, high) = consumer
+        .fetch_watermarks(topic, partition, TIMEOUT)
+        .unwrap();
     let mut asked = TopicPartitionList::new();
     asked.add_partition(topic, partition);
     let committed = consumer.committed_offsets(asked, TIMEOUT).unwrap();

@@ -1,7 +1,4 @@
-use std::{
-    net::SocketAddr,
-    sync::Arc,
-};
+use std::{net::SocketAddr, sync::Arc};
 
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
@@ -48,18 +45,18 @@ impl Proxy {
             bytes.extend(u32::from(port).to_be_bytes());
             bytes
         };
-        let (proxy, _) = Self::listen(server, Some(&|port| Rewrite {
-            from: address(advertised.1),
-            to: address(port),
-        }))
+        let (proxy, _) = Self::listen(
+            server,
+            Some(&|port| Rewrite {
+                from: address(advertised.1),
+                to: address(port),
+            }),
+        )
         .await;
         proxy
     }
 
-    async fn listen(
-        server: String,
-        rewrite: Option<&dyn Fn(u16) -> Rewrite>,
-    ) -> (Self, u16) {
+    async fn listen(server: String, rewrite: Option<&dyn Fn(u16) -> Rewrite>) -> (Self, u16) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (mode, watched) = watch::channel(Mode::Forward);

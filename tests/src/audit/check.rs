@@ -123,7 +123,10 @@ impl Snapshot {
             .iter()
             .filter_map(|sent| Some((sent.acknowledged?.1, sent)))
             .collect();
-        let posted = self.entries.iter().map(|e| (e.account_id, e.transaction_id));
+        let posted = self
+            .entries
+            .iter()
+            .map(|e| (e.account_id, e.transaction_id));
         overtaken("entries", posted, &sent, wrongs);
         let mut first = HashSet::new();
         let told = self
@@ -152,7 +155,10 @@ fn overtaken(
             continue;
         };
         let before = latest.entry(account).or_insert(this);
-        if this.acknowledged.is_some_and(|(at, _)| at < before.first_sent) {
+        if this
+            .acknowledged
+            .is_some_and(|(at, _)| at < before.first_sent)
+        {
             let (late, early) = (&this.payment, &before.payment);
             wrongs.push(format!("{what}: {late:?} was overtaken by {early:?}"));
         }

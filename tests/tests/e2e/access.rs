@@ -16,7 +16,10 @@ fn without_a_valid_key_nothing_is_answered_and_nothing_written() {
         for key in [None, Some("nonsense".to_owned()), Some(unknown)] {
             let stranger = stack.client_of(key);
             let payment = Payment::credit(account, 100);
-            let refused = stranger.pay(&payment).await.expect_problem(401, "unauthorized");
+            let refused = stranger
+                .pay(&payment)
+                .await
+                .expect_problem(401, "unauthorized");
             assert!(refused.header("www-authenticate").starts_with("Bearer"));
             let listing = stranger.get("/v1/accounts").await;
             let _refused = listing.expect_problem(401, "unauthorized");
@@ -37,10 +40,15 @@ fn a_key_may_do_what_its_scopes_say_and_no_more() {
         let _read = reader.get(&path).await.expect(200);
         let _refused = writer.get(&path).await.expect_problem(403, "missing_scope");
         let payment = Payment::credit(account, 100);
-        let _refused = reader.pay(&payment).await.expect_problem(403, "missing_scope");
+        let _refused = reader
+            .pay(&payment)
+            .await
+            .expect_problem(403, "missing_scope");
         let _accepted = writer.pay(&payment).await.expect(202);
         for client in [&reader, &writer] {
-            let suspend = client.request(Method::PATCH, &path).json(&json!({ "status": "SUSPENDED" }));
+            let suspend = client
+                .request(Method::PATCH, &path)
+                .json(&json!({ "status": "SUSPENDED" }));
             let refused = client.send(suspend).await.expect("the connection broke");
             let _refused = refused.expect_problem(403, "missing_scope");
         }
@@ -57,12 +65,18 @@ fn a_revoked_key_is_refused_within_ten_seconds() {
         let (name, key) = stack.make_key("read").await;
         let client = stack.client_of(Some(key));
         let _answered = client.get("/v1/accounts").await.expect(200);
-        stack.operator_runs(&["keys", "revoke", "--name", &name]).await;
+        stack
+            .operator_runs(&["keys", "revoke", "--name", &name])
+            .await;
         let revoked = Instant::now();
         eventually("the revocation is in force", async || {
             (client.get("/v1/accounts").await.status == 401).then_some(())
         })
         .await;
-        assert!(revoked.elapsed() < REVOCATION_MAX, "{:?}", revoked.elapsed());
+        assert!(
+            revoked.elapsed() < REVOCATION_MAX,
+            "{:?}",
+            revoked.elapsed()
+        );
     });
 }

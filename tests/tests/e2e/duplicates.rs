@@ -14,11 +14,19 @@ fn every_event_delivered_again_changes_nothing() {
         let before = stack.audit().await;
 
         worker.terminate().await;
-        stack.kafka.rewind_group(&stack.group, &stack.transactions_topic);
+        stack
+            .kafka
+            .rewind_group(&stack.group, &stack.transactions_topic);
         let worker = stack.start(Kind::Worker).await;
-        stack.kafka.group_caught_up(&stack.group, &stack.transactions_topic).await;
+        stack
+            .kafka
+            .group_caught_up(&stack.group, &stack.transactions_topic)
+            .await;
         let consumed = worker.metric("events_consumed_total").await;
-        assert!(consumed.is_some_and(|events| events >= 100.0), "{consumed:?} came again");
+        assert!(
+            consumed.is_some_and(|events| events >= 100.0),
+            "{consumed:?} came again"
+        );
 
         let after = stack.audit().await;
         assert_eq!(after.processed(), before.processed());
@@ -48,7 +56,10 @@ fn an_event_published_again_changes_nothing() {
             (again >= 2 * sent).then_some(())
         })
         .await;
-        stack.kafka.group_caught_up(&stack.group, &stack.transactions_topic).await;
+        stack
+            .kafka
+            .group_caught_up(&stack.group, &stack.transactions_topic)
+            .await;
         let after = stack.audit().await;
         assert_eq!(after.processed(), before.processed());
         assert_eq!(result_ids(&after), result_ids(&before));
@@ -57,5 +68,7 @@ fn an_event_published_again_changes_nothing() {
 
 fn result_ids(audit: &Audit) -> HashSet<String> {
     let results = audit.snapshot.results.iter();
-    results.map(|record| record.header("ce_id").to_owned()).collect()
+    results
+        .map(|record| record.header("ce_id").to_owned())
+        .collect()
 }

@@ -15,22 +15,35 @@ const FORGERIES: [Forgery; 9] = [
         change(event, "transaction_id", json!(stranger));
         set_header(event, "ce_id", &stranger);
     }),
-    ("another amount", |event, _| change(event, "amount_cents", json!(1_000_000))),
+    ("another amount", |event, _| {
+        change(event, "amount_cents", json!(1_000_000))
+    }),
     ("another account", |event, other| {
         change(event, "account_id", json!(other));
         event.key = other.to_string();
     }),
-    ("another key than the payload's account", |event, other| event.key = other.to_string()),
-    ("another type", |event, _| change(event, "type", json!("DEBIT"))),
-    ("another currency", |event, _| change(event, "currency", json!("USD"))),
-    ("an unknown version", |event, _| change(event, "schema_version", json!(99))),
+    ("another key than the payload's account", |event, other| {
+        event.key = other.to_string()
+    }),
+    ("another type", |event, _| {
+        change(event, "type", json!("DEBIT"))
+    }),
+    ("another currency", |event, _| {
+        change(event, "currency", json!("USD"))
+    }),
+    ("an unknown version", |event, _| {
+        change(event, "schema_version", json!(99))
+    }),
     ("no JSON", |event, _| event.value = b"\xff{".to_vec()),
     ("no headers", |event, _| event.headers.clear()),
 ];
 
 #[test]
 fn a_forged_event_stops_the_worker_and_makes_no_money() {
-    let setup = Setup { partitions: 1, ..Setup::default() };
+    let setup = Setup {
+        partitions: 1,
+        ..Setup::default()
+    };
     test_with(setup, async |stack| {
         let [_, publisher, worker] = stack.start_all().await;
         let client = stack.client().await;
@@ -39,7 +52,13 @@ fn a_forged_event_stops_the_worker_and_makes_no_money() {
         let account = client.open_account().await;
         let payment = Payment::credit(account, 100);
         let id = client.pay(&payment).await.expect(202).id();
-        let scene = Scene { stack, client, id, payment, other: stack.client().await.open_account().await };
+        let scene = Scene {
+            stack,
+            client,
+            id,
+            payment,
+            other: stack.client().await.open_account().await,
+        };
         let mut worker = worker;
         for forgery in FORGERIES {
             worker = scene.forge(forgery, worker).await;
@@ -85,13 +104,23 @@ impl Scene<'_> {
         let reason = eventually("the worker says why it stopped", async || {
             let reasons = worker.unready().await;
             let reasons = reasons.to_string();
-            reasons.contains(&self.stack.transactions_topic).then_some(reasons)
+            reasons
+                .contains(&self.stack.transactions_topic)
+                .then_some(reasons)
         })
         .await;
         println!("unready: {reason}");
-        let pending = self.client.get(&format!("/v1/transactions/{}", self.id)).await.expect(200);
+        let pending = self
+            .client
+            .get(&format!("/v1/transactions/{}", self.id))
+            .await
+            .expect(200);
         assert_eq!(pending.body["status"], "PENDING");
-        let entries = self.stack.database.count("SELECT count(*) FROM ledger_entries").await;
+        let entries = self
+            .stack
+            .database
+            .count("SELECT count(*) FROM ledger_entries")
+            .await;
         assert_eq!(entries, 0);
     }
 

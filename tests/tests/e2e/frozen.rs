@@ -19,7 +19,10 @@ async fn freeze(stack: &Stack, kind: Kind) {
     let accounts = [client.open_account().await, client.open_account().await];
     let traffic = Traffic::start(&client, &stack.book, &accounts, 4);
     traffic.flow(40).await;
-    let frozen = all.iter().find(|service| service.kind() == kind).expect("all kinds run");
+    let frozen = all
+        .iter()
+        .find(|service| service.kind() == kind)
+        .expect("all kinds run");
     frozen.signal("STOP").await;
     traffic.flow(40).await;
     taken_over(stack, &second).await;
@@ -32,7 +35,10 @@ async fn freeze(stack: &Stack, kind: Kind) {
 
 /// Everything accepted by now comes to its end without the frozen one.
 async fn taken_over(stack: &Stack, second: &Service) {
-    let last: i64 = stack.database.count("SELECT max(seq) FROM outbox_events").await;
+    let last: i64 = stack
+        .database
+        .count("SELECT max(seq) FROM outbox_events")
+        .await;
     eventually(&format!("{} goes on alone", second.label()), async || {
         let open = sqlx::query_scalar::<_, i64>(
             "SELECT count(*) FROM outbox_events o JOIN transactions t ON t.id = o.aggregate_id

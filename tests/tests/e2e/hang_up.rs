@@ -37,7 +37,11 @@ fn a_client_that_hangs_up_before_its_answer_learns_the_outcome_by_asking_again()
         }
         for payment in &payments {
             let answer = scene.client.pay(payment).await;
-            assert!(matches!(answer.status.as_u16(), 200 | 202), "{}", answer.body);
+            assert!(
+                matches!(answer.status.as_u16(), 200 | 202),
+                "{}",
+                answer.body
+            );
         }
         assert_eq!(stack.audit().await.processed(), CLIENTS);
     });
@@ -57,11 +61,19 @@ impl<'a> Scene<'a> {
         let (_, key) = stack.make_key("read,write").await;
         let client = stack.client_of(Some(key.clone()));
         let account = client.open_account().await;
-        Self { stack, api: stack.api.get(), key, client, account }
+        Self {
+            stack,
+            api: stack.api.get(),
+            key,
+            client,
+            account,
+        }
     }
 
     fn payments(&self) -> Vec<Payment> {
-        (0..CLIENTS).map(|_| Payment::credit(self.account, 100)).collect()
+        (0..CLIENTS)
+            .map(|_| Payment::credit(self.account, 100))
+            .collect()
     }
 
     /// The whole request, byte for byte.
@@ -84,6 +96,9 @@ impl<'a> Scene<'a> {
     async fn hang_up_after(&self, payment: &Payment, bytes: &str) {
         self.stack.book.sending(payment);
         let mut connection = TcpStream::connect(self.api).await.expect("no connection");
-        connection.write_all(bytes.as_bytes()).await.expect("not sent");
+        connection
+            .write_all(bytes.as_bytes())
+            .await
+            .expect("not sent");
     }
 }

@@ -19,7 +19,10 @@ fn a_key_sent_again_returns_the_original_and_makes_no_event() {
         }
         assert_eq!(stack.audit().await.processed(), 1);
         assert_eq!(stack.kafka.read(&stack.transactions_topic).len(), 1);
-        let events = stack.database.count("SELECT count(*) FROM outbox_events").await;
+        let events = stack
+            .database
+            .count("SELECT count(*) FROM outbox_events")
+            .await;
         assert_eq!(events, 2, "one of its creation, one of its result");
     });
 }
@@ -47,7 +50,10 @@ fn one_key_is_one_payment_for_each_account() {
         stack.start_all().await;
         let client = stack.client().await;
         let first = Payment::credit(client.open_account().await, 100);
-        let second = Payment { account: client.open_account().await, ..first.clone() };
+        let second = Payment {
+            account: client.open_account().await,
+            ..first.clone()
+        };
         let _created = client.pay(&first).await.expect(202);
         let _created = client.pay(&second).await.expect(202);
         assert_eq!(stack.audit().await.processed(), 2);
@@ -63,12 +69,24 @@ fn a_key_used_again_with_other_content_is_refused() {
         let payment = Payment::credit(account, 250);
         let id = client.pay(&payment).await.expect(202).id();
         let others = [
-            Payment { amount_cents: 251, ..payment.clone() },
-            Payment { kind: TransactionType::Debit, ..payment.clone() },
-            Payment { currency: "USD", ..payment.clone() },
+            Payment {
+                amount_cents: 251,
+                ..payment.clone()
+            },
+            Payment {
+                kind: TransactionType::Debit,
+                ..payment.clone()
+            },
+            Payment {
+                currency: "USD",
+                ..payment.clone()
+            },
         ];
         for other in &others {
-            let _refused = client.pay(other).await.expect_problem(422, "idempotency_key_reused");
+            let _refused = client
+                .pay(other)
+                .await
+                .expect_problem(422, "idempotency_key_reused");
         }
         assert_eq!(client.pay(&payment).await.expect(200).id(), id);
         assert_eq!(stack.audit().await.processed(), 1);

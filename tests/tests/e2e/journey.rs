@@ -12,7 +12,10 @@ fn a_payment_travels_from_the_request_to_the_ledger_and_both_topics() {
 
         let accepted = client.pay(&payment).await.expect(202);
         let id = accepted.id();
-        assert_eq!(accepted.header("location"), format!("/v1/transactions/{id}"));
+        assert_eq!(
+            accepted.header("location"),
+            format!("/v1/transactions/{id}")
+        );
         assert_eq!(accepted.body["status"], "PENDING");
 
         let ended = client.ended(id).await;
@@ -25,9 +28,15 @@ fn a_payment_travels_from_the_request_to_the_ledger_and_both_topics() {
         assert_eq!(ended, expected);
         assert!(ended["processed_at"].is_string());
 
-        let balance = client.get(&format!("/v1/accounts/{account}")).await.expect(200);
+        let balance = client
+            .get(&format!("/v1/accounts/{account}"))
+            .await
+            .expect(200);
         assert_eq!(balance.body["balance_cents"], 1999);
-        let statement = client.get(&format!("/v1/accounts/{account}/entries")).await.expect(200);
+        let statement = client
+            .get(&format!("/v1/accounts/{account}/entries"))
+            .await
+            .expect(200);
         let entry = &statement.body["data"][0];
         assert_eq!(entry["entry_no"], 1);
         assert_eq!(entry["amount_cents"], 1999);
@@ -37,11 +46,15 @@ fn a_payment_travels_from_the_request_to_the_ledger_and_both_topics() {
         let audit = stack.audit().await;
         assert_eq!((audit.processed(), audit.failed()), (1, 0));
         let created = stack.kafka.read(&stack.transactions_topic);
-        let [created] = &*created else { panic!("one event was expected: {created:?}") };
+        let [created] = &*created else {
+            panic!("one event was expected: {created:?}")
+        };
         assert_event(created, "transaction.created", account);
         assert_eq!(created.header("ce_id"), id.to_string());
         assert_eq!(created.json(), payload(id, &payment));
-        let [processed] = &*audit.snapshot.results else { panic!("one result was expected") };
+        let [processed] = &*audit.snapshot.results else {
+            panic!("one result was expected")
+        };
         assert_event(processed, "transaction.processed", account);
         let mut expected = payload(id, &payment);
         expected["entry_no"] = 1.into();
@@ -64,7 +77,13 @@ fn assert_event(record: &Record, event_type: &str, account: Uuid) {
     assert_eq!(record.header("ce_source"), "/postonce");
     assert_eq!(record.header("ce_specversion"), "1.0");
     assert_eq!(record.header("content-type"), "application/json");
-    assert!(Uuid::try_parse(record.header("ce_id")).is_ok(), "{record:?}");
+    assert!(
+        Uuid::try_parse(record.header("ce_id")).is_ok(),
+        "{record:?}"
+    );
     let time = record.header("ce_time");
-    assert!(time.starts_with("20") && time.ends_with('Z'), "not RFC 3339 in UTC: {time}");
+    assert!(
+        time.starts_with("20") && time.ends_with('Z'),
+        "not RFC 3339 in UTC: {time}"
+    );
 }

@@ -2,7 +2,10 @@ use e2e::{Kind, Payment, Service, Setup, Traffic, eventually, test_with};
 use futures_util::future::join_all;
 
 fn behind_proxies() -> Setup {
-    Setup { proxies: true, ..Setup::default() }
+    Setup {
+        proxies: true,
+        ..Setup::default()
+    }
 }
 
 #[test]
@@ -22,7 +25,11 @@ fn what_is_unreachable_at_the_start_is_waited_for() {
         }
         let client = stack.client().await;
         let account = client.open_account().await;
-        let id = client.pay(&Payment::credit(account, 100)).await.expect(202).id();
+        let id = client
+            .pay(&Payment::credit(account, 100))
+            .await
+            .expect(202)
+            .id();
         stack.kafka_proxy().restore();
         join_all(services.iter().map(Service::ready)).await;
         assert_eq!(client.ended(id).await["status"], "PROCESSED");
@@ -69,9 +76,18 @@ fn while_the_database_is_away_a_payment_is_answered_503() {
         stack.database_proxy().cut();
         says_why(&api, "database").await;
         let refused = client.pay(&payment).await;
-        assert!(matches!(refused.status.as_u16(), 503 | 504), "{}", refused.body);
+        assert!(
+            matches!(refused.status.as_u16(), 503 | 504),
+            "{}",
+            refused.body
+        );
         if refused.status == 503 {
-            assert!(refused.header("retry-after").parse::<u32>().is_ok_and(|seconds| seconds >= 1));
+            assert!(
+                refused
+                    .header("retry-after")
+                    .parse::<u32>()
+                    .is_ok_and(|seconds| seconds >= 1)
+            );
         }
         stack.database_proxy().restore();
         stack.start(Kind::Publisher).await;
@@ -83,10 +99,13 @@ fn while_the_database_is_away_a_payment_is_answered_503() {
 
 /// Waits until a service says what is missing, and that it is no more than starting.
 async fn says_why(service: &Service, component: &str) {
-    eventually(&format!("{} misses its {component}", service.label()), async || {
-        let (status, body) = service.probe("/ready").await;
-        let reason = body["reasons"][component].as_str()?;
-        (status == 503 && reason != "starting").then_some(())
-    })
+    eventually(
+        &format!("{} misses its {component}", service.label()),
+        async || {
+            let (status, body) = service.probe("/ready").await;
+            let reason = body["reasons"][component].as_str()?;
+            (status == 503 && reason != "starting").then_some(())
+        },
+    )
     .await;
 }

@@ -15,12 +15,20 @@ fn setup(deadline_ms: u32) -> Setup {
         ("INTAKE_LANES", "1".to_owned()),
         ("INTAKE_DEADLINE_MS", deadline_ms.to_string()),
     ];
-    Setup { settings: settings.into(), ..Setup::default() }
+    Setup {
+        settings: settings.into(),
+        ..Setup::default()
+    }
 }
 
 /// While it lives, nobody can write a payment.
 async fn stall(stack: &Stack) -> PgTransaction<'static> {
-    let mut stall = stack.database.superuser().begin().await.expect("no transaction");
+    let mut stall = stack
+        .database
+        .superuser()
+        .begin()
+        .await
+        .expect("no transaction");
     let lock = sqlx::query("LOCK TABLE accounts IN ACCESS EXCLUSIVE MODE");
     lock.execute(&mut *stall).await.expect("no lock");
     stall
@@ -71,9 +79,18 @@ fn an_overload_is_answered_503_and_nothing_of_it_is_written() {
 
         let (first, filling) = (first.await.unwrap(), filling.await.unwrap());
         for results in [first, filling].map(|answer| answer.expect(207).body["results"].take()) {
-            assert!(results.as_array().unwrap().iter().all(|result| result["status"] == 202));
+            assert!(
+                results
+                    .as_array()
+                    .unwrap()
+                    .iter()
+                    .all(|result| result["status"] == 202)
+            );
         }
-        let written = stack.database.count("SELECT count(*) FROM transactions").await;
+        let written = stack
+            .database
+            .count("SELECT count(*) FROM transactions")
+            .await;
         assert_eq!(usize::try_from(written), Ok(BATCH_ROWS + QUEUE_ROWS));
         for payment in &singles {
             let _accepted = client.pay(payment).await.expect(202);
@@ -99,7 +116,11 @@ fn a_request_that_waits_too_long_is_told_whether_its_outcome_is_known() {
         });
         first_batch_is_taken(stack).await;
         let refused = client.pay(&waiting).await;
-        assert_eq!(refused.status, 503, "never taken, so not written: {}", refused.body);
+        assert_eq!(
+            refused.status, 503,
+            "never taken, so not written: {}",
+            refused.body
+        );
         let _unknown = sent.await.unwrap().expect_problem(504, "outcome_unknown");
         stalled.rollback().await.unwrap();
 
@@ -118,7 +139,10 @@ fn send(client: &Client, payments: Vec<Payment>) -> tokio::task::JoinHandle<Answ
 }
 
 fn assert_overloaded(answer: Answer) {
-    let retry_after: u32 = answer.header("retry-after").parse().expect("no Retry-After");
+    let retry_after: u32 = answer
+        .header("retry-after")
+        .parse()
+        .expect("no Retry-After");
     assert!(retry_after >= 1);
     let _overloaded = answer.expect_problem(503, "overloaded");
 }

@@ -20,16 +20,28 @@ fn a_listing_stays_right_while_rows_are_added() {
             pay(&client, account, 3).await;
         })
         .await;
-        let ids: Vec<_> = listed.iter().map(|row| row["id"].as_str().unwrap().to_owned()).collect();
+        let ids: Vec<_> = listed
+            .iter()
+            .map(|row| row["id"].as_str().unwrap().to_owned())
+            .collect();
         let distinct: HashSet<_> = ids.iter().cloned().collect();
         assert_eq!(distinct.len(), ids.len(), "a row was listed twice");
-        assert!(before.iter().all(|id| distinct.contains(&id.to_string())), "a row was skipped");
-        assert!(ids.is_sorted_by(|newer, older| newer > older), "newest first: {ids:?}");
+        assert!(
+            before.iter().all(|id| distinct.contains(&id.to_string())),
+            "a row was skipped"
+        );
+        assert!(
+            ids.is_sorted_by(|newer, older| newer > older),
+            "newest first: {ids:?}"
+        );
 
         stack.audit().await;
         let path = format!("/v1/transactions?account_id={account}&status=PROCESSED&limit=9");
         let processed = pages(&client, &path, async || {}).await;
-        let all = stack.database.count("SELECT count(*) FROM transactions").await;
+        let all = stack
+            .database
+            .count("SELECT count(*) FROM transactions")
+            .await;
         assert_eq!(i64::try_from(processed.len()), Ok(all));
     });
 }
@@ -49,9 +61,16 @@ fn a_statement_stays_right_while_entries_are_added() {
             stack.audit().await;
         })
         .await;
-        let numbers: Vec<_> = listed.iter().map(|row| row["entry_no"].as_i64().unwrap()).collect();
+        let numbers: Vec<_> = listed
+            .iter()
+            .map(|row| row["entry_no"].as_i64().unwrap())
+            .collect();
         let distinct: HashSet<_> = numbers.iter().copied().collect();
-        assert_eq!(distinct.len(), numbers.len(), "an entry was listed twice: {numbers:?}");
+        assert_eq!(
+            distinct.len(),
+            numbers.len(),
+            "an entry was listed twice: {numbers:?}"
+        );
         assert!((1..=i64::try_from(BEFORE).unwrap()).all(|number| distinct.contains(&number)));
     });
 }
@@ -63,7 +82,10 @@ async fn pages(client: &Client, path: &str, mut between: impl AsyncFnMut()) -> V
     let mut next = path.to_owned();
     for _ in 0..200 {
         let page = client.get(&next).await.expect(200).body;
-        let data = page["data"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let data = page["data"]
+            .as_array()
+            .map(Vec::as_slice)
+            .unwrap_or_default();
         rows.extend_from_slice(data);
         let Some(cursor) = page["next_cursor"].as_str() else {
             return rows;
@@ -79,7 +101,13 @@ async fn pages(client: &Client, path: &str, mut between: impl AsyncFnMut()) -> V
 async fn pay(client: &Client, account: Uuid, payments: usize) -> Vec<Uuid> {
     let mut ids = Vec::new();
     for _ in 0..payments {
-        ids.push(client.pay(&Payment::credit(account, 10)).await.expect(202).id());
+        ids.push(
+            client
+                .pay(&Payment::credit(account, 10))
+                .await
+                .expect(202)
+                .id(),
+        );
     }
     ids
 }

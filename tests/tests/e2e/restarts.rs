@@ -31,5 +31,8 @@ async fn interrupt_each(stack: &Stack, interrupt: impl AsyncFn(&Service)) {
     }
     traffic.stop().await;
     let audit = stack.audit().await;
-    assert!(audit.processed() > 0 && audit.failed() > 0, "the traffic was no mix");
+    assert!(
+        audit.processed() > 0 && audit.failed() > 0,
+        "the traffic was no mix"
+    );
 }

@@ -23,15 +23,19 @@ fn two_of_each_share_the_work_and_keep_each_accounts_order_read_committed() {
 /// its order is the auditor's to say.
 async fn two_of_each(stack: &Stack) {
     stack.start_all().await;
-    let (publisher, worker) =
-        tokio::join!(stack.start(Kind::Publisher), stack.start(Kind::Worker));
+    let (publisher, worker) = tokio::join!(stack.start(Kind::Publisher), stack.start(Kind::Worker));
     let client = stack.client().await;
     let accounts = join_all((0..8).map(|_| client.open_account())).await;
     let traffic = Traffic::start(&client, &stack.book, &accounts, 12);
-    eventually("the second publisher has its half of the lanes", async || {
-        let lanes = publisher.metric("outbox_lanes_owned").await;
-        lanes.is_some_and(|lanes| (31.5..32.5).contains(&lanes)).then_some(())
-    })
+    eventually(
+        "the second publisher has its half of the lanes",
+        async || {
+            let lanes = publisher.metric("outbox_lanes_owned").await;
+            lanes
+                .is_some_and(|lanes| (31.5..32.5).contains(&lanes))
+                .then_some(())
+        },
+    )
     .await;
     eventually("the second worker works", async || {
         let consumed = worker.metric("events_consumed_total").await;
@@ -43,5 +47,8 @@ async fn two_of_each(stack: &Stack) {
     traffic.flow(200).await;
     traffic.stop().await;
     let audit = stack.audit().await;
-    assert!(audit.processed() > 0 && audit.failed() > 0, "the traffic was no mix");
+    assert!(
+        audit.processed() > 0 && audit.failed() > 0,
+        "the traffic was no mix"
+    );
 }

@@ -10,7 +10,10 @@ fn a_request_under_way_is_answered_before_the_api_ends() {
         let payment = Payment::credit(account, 100);
 
         let mut stall = stack.database.superuser().begin().await.unwrap();
-        sqlx::query("LOCK TABLE accounts IN ACCESS EXCLUSIVE MODE").execute(&mut *stall).await.unwrap();
+        sqlx::query("LOCK TABLE accounts IN ACCESS EXCLUSIVE MODE")
+            .execute(&mut *stall)
+            .await
+            .unwrap();
         let answer = tokio::spawn({
             let (client, payment) = (client.clone(), payment.clone());
             async move { client.pay(&payment).await }
@@ -23,7 +26,10 @@ fn a_request_under_way_is_answered_before_the_api_ends() {
         .await;
         api.signal("TERM").await;
         eventually("the api takes no more", async || {
-            TcpStream::connect(stack.api.get()).await.is_err().then_some(())
+            TcpStream::connect(stack.api.get())
+                .await
+                .is_err()
+                .then_some(())
         })
         .await;
         stall.rollback().await.unwrap();

@@ -161,7 +161,9 @@ fn each_wrong_is_found() {
         ("nobody sent", |b| {
             b.sent.pop();
         }),
-        ("not what was acknowledged", |b| b.sent[0].acknowledged = None),
+        ("not what was acknowledged", |b| {
+            b.sent[0].acknowledged = None
+        }),
         ("not what was acknowledged", |b| {
             b.snapshot.transactions[0].amount_cents = 501;
         }),
