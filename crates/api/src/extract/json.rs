@@ -23,17 +23,27 @@ impl<T: DeserializeOwned> FromRequest<Arc<AppState>> for JsonBody<T> {
     }
 }
 
-/// Reads JSON text of the documented shape.
+/// Reads a JSON object of the documented shape.
 ///
 /// # Errors
 /// `malformed_json`, or `invalid_body` with the field that does not fit.
 pub(crate) fn from_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
-    serde_json::from_slice(bytes).map_err(|error| match error.classify() {
+    let value = serde_json::from_slice(bytes).map_err(|error| match error.classify() {
         Category::Data => wrong_shape::<T>(bytes, &error),
         Category::Syntax | Category::Eof | Category::Io => {
             Problem::new(Code::MalformedJson).detail(format!("Not JSON at {}.", place(&error)))
         }
-    })
+    })?;
+    // serde also reads a struct from an array of its fields' values, which is nowhere documented.
+    if bytes.trim_ascii_start().starts_with(b"{") {
+        Ok(value)
+    } else {
+        Err(invalid(FieldError::new(
+            "body",
+            "wrong_type",
+            "must be an object",
+        )))
+    }
 }
 
 fn place(error: &serde_json::Error) -> String {
@@ -52,7 +62,14 @@ fn wrong_shape<T: DeserializeOwned>(bytes: &[u8], error: &serde_json::Error) -> 
     };
     let text = error.to_string();
     let reason = text.split(" at line ").next().unwrap_or_default();
-    let error = shape_error(&path, reason);
+    if bytes.trim_ascii_start().starts_with(b"{") {
+        invalid(shape_error(&path, reason))
+    } else {
+        invalid(FieldError::new("body", "wrong_type", "must be an object"))
+    }
+}
+
+fn invalid(error: FieldError) -> Problem {
     Problem::new(Code::InvalidBody)
         .detail(format!("{}: {}.", error.field, error.detail))
         .errors(vec![error])
@@ -189,6 +206,7 @@ mod tests {
             ),
             (r#"{"amount_cents":1}"#, "type", "missing_field"),
             ("[]", "body", "wrong_type"),
+            (r#"[1,"CREDIT"]"#, "body", "wrong_type"),
             ("null", "body", "wrong_type"),
         ];
         for (text, field, code) in table {

@@ -38,6 +38,11 @@ pub(super) fn document() -> Value {
     let mut document = serde_json::to_value(document).unwrap_or_default();
     add_components(&mut document);
     for operation in operations(&mut document) {
+        let parameters = operation["parameters"].as_array_mut();
+        parameters
+            .into_iter()
+            .flatten()
+            .for_each(|parameter| forbid_null(&mut parameter["schema"]));
         push(
             operation,
             "parameters",
@@ -60,6 +65,16 @@ fn operations(document: &mut Value) -> impl Iterator<Item = &mut Value> {
             .flatten()
             .map(|(_, operation)| operation)
     })
+}
+
+/// utoipa takes an optional parameter for one that may be null, which no query or header can be.
+fn forbid_null(schema: &mut Value) {
+    if let Some(types) = schema["type"].as_array_mut() {
+        types.retain(|name| name != "null");
+        if let [only] = types.as_slice() {
+            schema["type"] = only.clone();
+        }
+    }
 }
 
 fn push(operation: &mut Value, list: &str, item: Value) {

@@ -2,9 +2,13 @@
 
 use std::borrow::Cow;
 
+use common::types::FailureReason;
 use utoipa::{
     PartialSchema, ToSchema,
-    openapi::{ObjectBuilder, RefOr, Schema, schema::Type},
+    openapi::{
+        ObjectBuilder, RefOr, Schema,
+        schema::{SchemaType, Type},
+    },
 };
 
 /// Closed sets of names, each a named schema, so that a generated client has one type for each.
@@ -44,8 +48,16 @@ names! {
     /// `common::types::AccountStatus`.
     AccountStatus, common::types::AccountStatus::NAMES,
         "Whether an account takes transactions: a SUSPENDED one refuses debits and credits.";
-    /// `common::types::FailureReason`.
-    FailureReason, common::types::FailureReason::NAMES, "Why a transaction ended FAILED.";
+}
+
+/// `Option<common::types::FailureReason>`. Written out, because client generators stumble over a
+/// `oneOf` of a reference and null.
+pub(crate) fn failure_reason() -> ObjectBuilder {
+    let names = FailureReason::NAMES.iter().map(|name| Some(*name));
+    ObjectBuilder::new()
+        .schema_type(SchemaType::from_iter([Type::String, Type::Null]))
+        .description(Some("Why it was refused; null unless it is FAILED."))
+        .enum_values(Some(names.chain([None])))
 }
 
 /// Problem details (RFC 9457).

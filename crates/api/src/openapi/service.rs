@@ -71,7 +71,7 @@ async fn get_ready() {}
     tag = "service",
     operation_id = "get_openapi_document",
     responses((
-        status = 200, description = "The OpenAPI document.", body = serde_json::Value,
+        status = 200, description = "The OpenAPI document.", body = BTreeMap<String, serde_json::Value>,
         example = json!({ "openapi": "3.1.0" })
     ))
 )]

@@ -31,7 +31,7 @@ pub struct Transaction {
     #[schema(min_length = 1, max_length = 255)]
     pub idempotency_key: String,
     /// Why it was refused; only of a FAILED one.
-    #[schema(required, value_type = Option<schemas::FailureReason>)]
+    #[schema(required, schema_with = schemas::failure_reason)]
     pub failure_reason: Option<FailureReason>,
     /// When it was accepted.
     pub created_at: DateTime<Utc>,
