@@ -18,7 +18,7 @@ pub mod transactions;
 
 pub use database::Database;
 pub use routes::app;
-pub use run::{Running, run};
+pub use run::{Service, run};
 
 /// What the handlers share.
 #[derive(Debug)]

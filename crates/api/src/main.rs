@@ -29,12 +29,10 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     let metrics = telemetry::install_metrics()?;
     let stop = shutdown::on_signal()?;
     let shutdown = settings.shutdown;
-    let running = shutdown
+    let served = shutdown
         .drain(&stop, api::run(settings, metrics, stop.clone()))
         .await;
-    if let Some(running) = running {
-        shutdown.wait(&running?.tasks).await;
-    }
+    served.transpose()?;
     Ok(())
 }
 

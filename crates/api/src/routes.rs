@@ -13,11 +13,11 @@ use crate::{AppState, accounts, docs, server::App, transactions};
 
 /// The whole service: every route, and what holds for all of them.
 #[must_use]
-pub fn app(state: AppState, readiness: Readiness) -> App {
+pub fn app(state: Arc<AppState>, readiness: Readiness) -> App {
     let settings = state.server;
     let (v1, _) = v1().split_for_parts();
     let router: Router = v1
-        .with_state(Arc::new(state))
+        .with_state(state)
         .merge(health_routes(readiness))
         .merge(docs::routes())
         .route_layer(middleware::from_fn(name_route));

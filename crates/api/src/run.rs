@@ -1,4 +1,4 @@
-use std::io;
+use std::{io, sync::Arc};
 
 use common::{
     admin::{self, Readiness},
@@ -10,107 +10,127 @@ use sqlx::PgPool;
 use tokio::net::TcpListener;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::{AppState, Database, app, auth, intake::Intake, server, settings::Settings};
+use crate::{
+    AppState, Database, app, auth,
+    intake::Intake,
+    server::{self, App},
+    settings::Settings,
+};
 
 /// The name of our sessions in `pg_stat_activity`.
 const APPLICATION_NAME: &str = "postonce-api";
-/// Connections beside the pools' that a request may need: the keys have their own, so that they
-/// are still read when every other is busy.
+/// The keys have a connection of their own, so that they are still read when every other is busy.
 const KEYS_CONNECTIONS: u32 = 1;
 
-/// What goes on beside the requests; to be waited for at the end.
-#[derive(Debug)]
-pub struct Running {
-    /// Tasks that end by themselves once the service has ended, e.g. the intake's last batches.
-    pub tasks: TaskTracker,
-}
-
-/// Binds both ports and serves until the token is cancelled and the last request is answered.
+/// Binds both ports and serves until the token is cancelled, the last request is answered and the
+/// last batch written.
 ///
 /// # Errors
-/// If a port cannot be had, or the admin server fails.
-pub async fn run(
-    settings: Settings,
-    metrics: Metrics,
-    stop: CancellationToken,
-) -> io::Result<Running> {
-    let tasks = TaskTracker::new();
+/// If a port cannot be had.
+pub async fn run(settings: Settings, metrics: Metrics, stop: CancellationToken) -> io::Result<()> {
     let readiness = Readiness::default();
     let admin = admin::bind("admin", settings.admin_bind_addr).await?;
     let listener = admin::bind("api", settings.api_bind_addr).await?;
     // The admin server answers until the process ends: /ready and /metrics are wanted most while it
     // is shutting down.
+    let never = CancellationToken::new();
     tokio::spawn(admin::serve(
         admin,
         readiness.clone(),
         metrics.clone(),
-        CancellationToken::new(),
+        never.clone(),
     ));
-    tokio::spawn(metrics.upkeep(CancellationToken::new()));
-    serve(settings, readiness, listener, &tasks, stop).await;
-    Ok(Running { tasks })
+    tokio::spawn(metrics.upkeep(never));
+    Service::start(&settings, &readiness)
+        .serve(listener, stop)
+        .await;
+    Ok(())
 }
 
-async fn serve(
-    settings: Settings,
-    readiness: Readiness,
-    listener: TcpListener,
-    tasks: &TaskTracker,
-    stop: CancellationToken,
-) {
-    // Keys are read and hints are sent until the last request is answered, not until the first sign
-    // of the end.
-    let end = CancellationToken::new();
-    let _ends = end.clone().drop_guard();
-    let state = state(&settings, &readiness, tasks, &end);
-    let app = app(state, readiness);
-    server::serve(listener, app, settings.server, stop).await;
+/// The service without its ports: the app, and what works behind it.
+#[derive(Debug)]
+pub struct Service {
+    /// Answers requests.
+    pub app: App,
+    server: server::ServerSettings,
+    /// The intake's lanes, which end by themselves when nobody can send any more.
+    lanes: TaskTracker,
+    /// Ends the tasks that would go on for ever.
+    end: CancellationToken,
+    pools: [PgPool; 3],
 }
 
-fn state(
-    settings: &Settings,
-    readiness: &Readiness,
-    tasks: &TaskTracker,
-    end: &CancellationToken,
-) -> AppState {
-    let general = pool(
-        settings,
-        settings.database.database_connections_max,
-        Isolation::ReadCommitted,
-    );
-    let intake = pool(
-        settings,
-        settings.intake.intake_lanes,
-        Isolation::Serializable,
-    );
-    tokio::spawn(sample_pool(general.clone(), "general", end.clone()));
-    tokio::spawn(sample_pool(intake.clone(), "intake", end.clone()));
-    let (keys, refresh) = auth::keep_fresh(
-        pool(settings, KEYS_CONNECTIONS, Isolation::ReadCommitted),
-        settings.keys,
-        readiness.component("database"),
-        end.clone(),
-    );
-    tokio::spawn(refresh);
-    let session = settings.database_url.session(
-        &settings.database,
-        APPLICATION_NAME,
-        Isolation::ReadCommitted,
-    );
-    let wake_up = WakeUp::start(session, end.clone());
-    AppState {
-        keys,
-        intake: Intake::start(
-            &settings.intake,
-            &intake,
-            &settings.transactions_topic,
-            &wake_up,
-            tasks,
-        ),
-        database: Database::new(general, settings.server.request_timeout()),
-        server: settings.server,
-        list_examined_rows_max: settings.list_examined_rows_max,
+impl Service {
+    /// Starts everything; nothing waits for the database.
+    #[must_use]
+    pub fn start(settings: &Settings, readiness: &Readiness) -> Self {
+        let (lanes, end) = (TaskTracker::new(), CancellationToken::new());
+        let connections_max = settings.database.database_connections_max;
+        let general = pool(settings, connections_max, Isolation::ReadCommitted);
+        let intake = pool(
+            settings,
+            settings.intake.intake_lanes,
+            Isolation::Serializable,
+        );
+        let keys = pool(settings, KEYS_CONNECTIONS, Isolation::ReadCommitted);
+        tokio::spawn(sample_pool(general.clone(), "general", end.clone()));
+        tokio::spawn(sample_pool(intake.clone(), "intake", end.clone()));
+        let database = readiness.component("database");
+        let (ring, refresh) = auth::keep_fresh(keys.clone(), settings.keys, database, end.clone());
+        tokio::spawn(refresh);
+        let state = AppState {
+            keys: ring,
+            intake: start_intake(settings, &intake, &lanes, &end),
+            database: Database::new(general.clone(), settings.server.request_timeout()),
+            server: settings.server,
+            list_examined_rows_max: settings.list_examined_rows_max,
+        };
+        Self {
+            app: app(Arc::new(state), readiness.clone()),
+            server: settings.server,
+            lanes,
+            end,
+            pools: [general, intake, keys],
+        }
     }
+
+    /// Serves until the token is cancelled, then ends.
+    pub async fn serve(self, listener: TcpListener, stop: CancellationToken) {
+        server::serve(listener, self.app.clone(), self.server, stop).await;
+        self.end().await;
+    }
+
+    /// Writes what the intake still holds, then ends everything behind the app. Hints to the
+    /// publisher are sent until the last batch is written.
+    pub async fn end(self) {
+        drop(self.app);
+        self.lanes.close();
+        self.lanes.wait().await;
+        self.end.cancel();
+        for pool in self.pools {
+            pool.close().await;
+        }
+    }
+}
+
+fn start_intake(
+    settings: &Settings,
+    pool: &PgPool,
+    lanes: &TaskTracker,
+    end: &CancellationToken,
+) -> Intake {
+    let isolation = Isolation::ReadCommitted;
+    let session = settings
+        .database_url
+        .session(&settings.database, APPLICATION_NAME, isolation);
+    let wake_up = WakeUp::start(session, end.clone());
+    Intake::start(
+        &settings.intake,
+        pool,
+        &settings.transactions_topic,
+        &wake_up,
+        lanes,
+    )
 }
 
 fn pool(settings: &Settings, connections_max: u32, isolation: Isolation) -> PgPool {

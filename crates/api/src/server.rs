@@ -9,6 +9,5 @@ mod settings;
 
 pub use app::{App, AppBody};
 pub use connections::serve;
-use metrics::HttpMetrics;
-pub use request_id::RequestId;
+pub use request_id::{RequestContext, RequestId};
 pub use settings::ServerSettings;

@@ -9,6 +9,7 @@ use super::{KeyHash, LiveKey, Scope};
 use crate::{
     AppState,
     problem::{Code, Problem},
+    server::RequestContext,
 };
 
 /// A scope as a type, so that a handler's signature says what it needs.
@@ -59,6 +60,10 @@ impl<S: Scoped> FromRequestParts<Arc<AppState>> for Caller<S> {
             .find(&hash)
             .await?
             .ok_or(Problem::new(Code::Unauthorized))?;
+        if let Some(context) = parts.extensions.get::<Arc<RequestContext>>() {
+            // A request has one caller, so the place is empty before.
+            let _empty_before = context.caller.set(Arc::clone(&key.name));
+        }
         if key.scopes.contain(S::SCOPE) {
             return Ok(Self {
                 key,

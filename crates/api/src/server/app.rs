@@ -5,7 +5,7 @@ use axum::{
     Router,
     body::{Body, Bytes, HttpBody},
     extract::MatchedPath,
-    http::{HeaderValue, Method, Request, Response, StatusCode, header},
+    http::{HeaderValue, Method, Request, Response, header},
 };
 use futures_util::FutureExt;
 use http_body_util::{Either, Full};
@@ -15,7 +15,11 @@ use tower_http::compression::{
 };
 use tracing::{Instrument, debug, error, info_span};
 
-use super::{HttpMetrics, RequestId, ServerSettings, limits, request_id::X_REQUEST_ID};
+use super::{
+    RequestContext, RequestId, ServerSettings, limits,
+    metrics::{Done, HttpMetrics},
+    request_id::X_REQUEST_ID,
+};
 use crate::problem::{Code, PROBLEM_JSON, Problem, Raised};
 
 /// A response's body: what a route answered, compressed where that is worth it, or a problem.
@@ -65,27 +69,29 @@ impl App {
         B::Error: Into<axum::BoxError>,
     {
         let begun = Instant::now();
-        let id = RequestId::accept_or_make(request.headers());
+        let context = Arc::new(RequestContext::of(&request));
         let method = request.method().clone();
-        let span = info_span!("request", request_id = id.as_str());
-        async {
-            let outcome = route(self.router, &self.settings, request, &id).await;
-            let label = outcome
+        let span = info_span!("request", request_id = context.id.as_str());
+        let answered = async {
+            let outcome = route(self.router, &self.settings, request, &context).await;
+            let path = outcome
                 .as_ref()
                 .ok()
-                .and_then(|routed| routed.extensions().get().cloned());
-            let label = label.as_ref().map(MatchedPath::as_str);
-            let (mut response, problem) = explain(outcome, &id);
-            let status = response.status();
-            let took = begun.elapsed();
-            self.metrics.record(&method, label, status, took);
-            log(&method, label, status, problem.as_deref());
-            debug!(%method, route = label, status = status.as_u16(), ?took, "answered");
-            finish(&mut response, &method, id);
+                .and_then(|routed| routed.extensions().get());
+            let path = path.map(|path: &MatchedPath| path.clone());
+            let (mut response, problem) = explain(outcome, &context.id);
+            let done = Done {
+                method: &method,
+                route: path.as_ref().map(MatchedPath::as_str),
+                status: response.status(),
+                took: begun.elapsed(),
+            };
+            self.metrics.record(&done);
+            log(&done, problem.as_deref(), &context);
+            finish(&mut response, &method, &context.id);
             response
-        }
-        .instrument(span)
-        .await
+        };
+        answered.instrument(span).await
     }
 }
 
@@ -94,14 +100,14 @@ async fn route<B>(
     router: Compression<Router, SizeAbove>,
     settings: &ServerSettings,
     mut request: Request<B>,
-    id: &RequestId,
+    context: &Arc<RequestContext>,
 ) -> Result<Routed, Problem>
 where
     B: HttpBody<Data = Bytes> + Send + 'static,
     B::Error: Into<axum::BoxError>,
 {
     limits::check(&request, settings)?;
-    request.extensions_mut().insert(id.clone());
+    request.extensions_mut().insert(Arc::clone(context));
     let routed = AssertUnwindSafe(router.oneshot(request))
         .catch_unwind()
         .await;
@@ -170,20 +176,29 @@ fn rendered(problem: &Problem, id: &RequestId) -> Response<AppBody> {
 }
 
 /// What is our fault is logged once, here, with its causes. A refusal under overload has none and
-/// is counted only: a line for each would make the overload worse.
-fn log(method: &Method, route: Option<&str>, status: StatusCode, problem: Option<&Problem>) {
-    let Some(problem) = problem else { return };
-    if status.is_server_error()
-        && let Some(source) = problem.source()
-    {
-        let code = problem.code().as_str();
-        error!(%method, route, status = status.as_u16(), code, error = format!("{source:#}"), "request failed");
+/// is counted only: a line for each would make the overload worse. So would one for each success.
+fn log(done: &Done<'_>, problem: Option<&Problem>, context: &RequestContext) {
+    let &Done {
+        method,
+        route,
+        status,
+        took,
+    } = done;
+    let status_code = status.as_u16();
+    let api_key = context.caller.get().map(|name| &**name);
+    let code = problem.map(|problem| problem.code().as_str());
+    match problem.and_then(Problem::source) {
+        Some(source) if status.is_server_error() => {
+            let error = format!("{source:#}");
+            error!(%method, route, status = status_code, code, api_key, error, "request failed");
+        }
+        _ => debug!(%method, route, status = status_code, code, api_key, ?took, "request answered"),
     }
 }
 
-fn finish(response: &mut Response<AppBody>, method: &Method, id: RequestId) {
+fn finish(response: &mut Response<AppBody>, method: &Method, id: &RequestId) {
     let headers = response.headers_mut();
-    headers.insert(X_REQUEST_ID, id.into_header());
+    headers.insert(X_REQUEST_ID, id.header());
     headers.insert(
         header::X_CONTENT_TYPE_OPTIONS,
         HeaderValue::from_static("nosniff"),

@@ -15,6 +15,16 @@ const NO_ROUTE: &str = "none";
 #[derive(Clone, Debug, Default)]
 pub(crate) struct HttpMetrics(Arc<RwLock<HashMap<String, ByOutcome>>>);
 
+/// A request that was answered.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Done<'a> {
+    pub(crate) method: &'a Method,
+    /// The path as the router has it; none if it has none.
+    pub(crate) route: Option<&'a str>,
+    pub(crate) status: StatusCode,
+    pub(crate) took: Duration,
+}
+
 type ByOutcome = HashMap<(&'static str, StatusCode), Handles>;
 
 #[derive(Clone)]
@@ -41,15 +51,10 @@ impl HttpMetrics {
         );
     }
 
-    pub(crate) fn record(
-        &self,
-        method: &Method,
-        route: Option<&str>,
-        status: StatusCode,
-        took: Duration,
-    ) {
-        let route = route.unwrap_or(NO_ROUTE);
-        let method = method_label(method);
+    pub(crate) fn record(&self, done: &Done<'_>) {
+        let &Done { status, took, .. } = done;
+        let route = done.route.unwrap_or(NO_ROUTE);
+        let method = method_label(done.method);
         let known = self.0.read().unwrap_or_else(PoisonError::into_inner);
         if let Some(handles) = known
             .get(route)
@@ -113,14 +118,19 @@ mod tests {
     #[test]
     fn handles_are_made_once() {
         let metrics = HttpMetrics::default();
+        let found = Done {
+            method: &Method::GET,
+            route: Some("/v1/accounts"),
+            status: StatusCode::OK,
+            took: Duration::ZERO,
+        };
         for _ in 0..3 {
-            metrics.record(
-                &Method::GET,
-                Some("/v1/accounts"),
-                StatusCode::OK,
-                Duration::ZERO,
-            );
-            metrics.record(&Method::GET, None, StatusCode::NOT_FOUND, Duration::ZERO);
+            metrics.record(&found);
+            metrics.record(&Done {
+                route: None,
+                status: StatusCode::NOT_FOUND,
+                ..found
+            });
         }
         let known = metrics.0.read().unwrap();
         assert_eq!(known.len(), 2);

@@ -1,4 +1,6 @@
-use axum::http::{HeaderMap, HeaderName, HeaderValue};
+use std::sync::{Arc, OnceLock};
+
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Request};
 use uuid::Uuid;
 
 /// The header that names a request, in both directions.
@@ -34,8 +36,26 @@ impl RequestId {
         self.0.to_str().unwrap_or_default()
     }
 
-    pub(crate) fn into_header(self) -> HeaderValue {
-        self.0
+    pub(crate) fn header(&self) -> HeaderValue {
+        self.0.clone()
+    }
+}
+
+/// What is known of a request while it is answered; in its extensions.
+#[derive(Debug)]
+pub struct RequestContext {
+    /// Its name.
+    pub id: RequestId,
+    /// The name of the key that it came with, once that is found to be good; for the logs.
+    pub caller: OnceLock<Arc<str>>,
+}
+
+impl RequestContext {
+    pub(crate) fn of<B>(request: &Request<B>) -> Self {
+        Self {
+            id: RequestId::accept_or_make(request.headers()),
+            caller: OnceLock::new(),
+        }
     }
 }
 

@@ -22,7 +22,7 @@ use crate::{
     intake::{Intake, NewTransaction, Overloaded},
     openapi::{examples, problems, schemas},
     problem::{Code, FieldError, Problem},
-    server::RequestId,
+    server::{RequestContext, RequestId},
 };
 
 /// Most items of one batch.
@@ -82,7 +82,7 @@ struct BatchResult {
 pub(crate) async fn create_transaction_batch(
     _: Caller<Write>,
     _: NoIdempotencyHeader,
-    Extension(request_id): Extension<RequestId>,
+    Extension(context): Extension<Arc<RequestContext>>,
     State(state): State<Arc<AppState>>,
     JsonBody(batch): JsonBody<CreateTransactionBatch>,
 ) -> Result<Response, Problem> {
@@ -91,7 +91,7 @@ pub(crate) async fn create_transaction_batch(
     let outcomes = submit(&state.intake, items.collect()).await?;
     let results = outcomes.into_iter().enumerate();
     let results = results
-        .map(|(index, outcome)| BatchResult::new(index, outcome, &request_id))
+        .map(|(index, outcome)| BatchResult::new(index, outcome, &context.id))
         .collect();
     Ok((StatusCode::MULTI_STATUS, Json(BatchResults { results })).into_response())
 }
