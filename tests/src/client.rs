@@ -118,7 +118,6 @@ impl Client {
     }
 
     /// A request for a path, with the key.
-    #[must_use]
     pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
         let url = format!("http://{}{path}", self.api.get());
         let request = self.http.request(method, url);
@@ -231,9 +230,9 @@ impl Client {
         let request = self
             .request(Method::POST, "/v1/transactions/batch")
             .json(&json!({ "transactions": items }));
-        payments
-            .iter()
-            .for_each(|payment| self.book.sending(payment));
+        for payment in payments {
+            self.book.sending(payment);
+        }
         let answer = self.send(request).await.expect("the connection broke");
         for (index, payment) in payments.iter().enumerate() {
             let result = &answer.body["results"][index];

@@ -6,15 +6,17 @@ use std::{
 };
 
 use sqlx::{
-    AssertSqlSafe, Connection, PgConnection, PgPool, Row,
+    AssertSqlSafe, Connection, PgConnection, PgPool, PgTransaction, Row,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 use uuid::Uuid;
 
+use crate::wait::eventually;
+
 /// What the databases of the tests are called, before the UUID version 7 of each.
 const PREFIX: &str = "e2e_";
 /// A database older than this belongs to a run that was killed, and is removed by the next.
-const LEFT_OVER_AFTER: Duration = Duration::from_secs(3600);
+const LEFT_OVER_AFTER: Duration = Duration::from_hours(1);
 /// The advisory lock under which runs look at the roles, which belong to the whole server.
 const ROLES_LOCK: i64 = 0x0070_6f73_746f_6e63;
 
@@ -57,13 +59,8 @@ pub struct Database {
 impl Database {
     /// Makes an empty database on the test server, of which `DATABASE_URL` is the superuser.
     pub async fn create() -> Self {
-        let url = env::var("DATABASE_URL")
-            .expect("DATABASE_URL is not set: run the tests by `make e2e` or `make test`");
-        let server = PgConnectOptions::from_str(&url).expect("DATABASE_URL is no URL");
+        let (server, mut connection) = connect().await;
         let name = format!("{PREFIX}{}", Uuid::now_v7().simple());
-        let mut connection = PgConnection::connect_with(&server)
-            .await
-            .expect("the test server does not answer");
         prepare_roles(&mut connection).await;
         let owner = Role::Owner.name();
         run(
@@ -123,6 +120,24 @@ impl Database {
             .expect("a count failed")
     }
 
+    /// While the transaction lives, no payment can be written, nor any account read.
+    pub async fn stall(&self) -> PgTransaction<'static> {
+        let mut stall = self.superuser.begin().await.expect("no transaction");
+        let lock = sqlx::query("LOCK TABLE accounts IN ACCESS EXCLUSIVE MODE");
+        lock.execute(&mut *stall).await.expect("no lock");
+        stall
+    }
+
+    /// Waits until somebody waits for the stall to end.
+    pub async fn stalled(&self) {
+        eventually("somebody waits for the accounts", async || {
+            let waiting = "SELECT count(*) FROM pg_locks
+                            WHERE relation = 'accounts'::regclass AND NOT granted";
+            (self.count(waiting).await > 0).then_some(())
+        })
+        .await;
+    }
+
     /// Removes the database, whoever is still connected to it.
     pub async fn drop(self) {
         self.superuser.close().await;
@@ -131,9 +146,18 @@ impl Database {
     }
 }
 
+/// The test server, and a session of its superuser.
+async fn connect() -> (PgConnectOptions, PgConnection) {
+    let url = env::var("DATABASE_URL")
+        .expect("DATABASE_URL is not set: run the tests by `make e2e` or `make test`");
+    let server = PgConnectOptions::from_str(&url).expect("DATABASE_URL is no URL");
+    let connection = PgConnection::connect_with(&server).await;
+    (server, connection.expect("the test server does not answer"))
+}
+
 /// Removes the databases that killed runs have left behind.
-pub(crate) async fn drop_left_over(server: &Database) {
-    let mut connection = PgConnection::connect_with(&server.server).await.unwrap();
+pub(crate) async fn drop_left_over_databases() {
+    let (_, mut connection) = connect().await;
     let names = sqlx::query("SELECT datname FROM pg_database WHERE datname LIKE 'e2e\\_%'")
         .fetch_all(&mut connection)
         .await

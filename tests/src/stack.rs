@@ -1,24 +1,18 @@
-use std::{
-    panic::{AssertUnwindSafe, resume_unwind},
-    sync::{Condvar, Mutex, Once},
-};
+use std::sync::Mutex;
 
-use futures_util::{FutureExt, future::join_all};
-use tokio::runtime;
+use futures_util::future::join_all;
 use uuid::Uuid;
 
 use crate::{
     audit::Audit,
     book::Book,
     client::{Address, Client},
-    database::{Database, Role, drop_left_over, is_left_over},
+    database::{Database, Role},
     kafka::{Kafka, fresh_name},
     proxy::Proxy,
     service::{Kind, Service, Settings, run},
 };
 
-/// How many tests have services running at the same time; the others wait for their turn.
-const STACKS_MAX: usize = 4;
 /// How much of each service's log a failed test prints.
 const LOG_LINES_SHOWN: usize = 60;
 
@@ -67,40 +61,9 @@ pub struct Stack {
     secrets: Mutex<Vec<String>>,
 }
 
-/// Runs a test on a stack of its own, and takes the stack down, whatever comes of the test.
-pub fn test(test: impl AsyncFnOnce(&Stack)) {
-    test_with(Setup::default(), test);
-}
-
-/// The same with a setup of the test's choice.
-pub fn test_with(setup: Setup, test: impl AsyncFnOnce(&Stack)) {
-    let _turn = Turn::wait();
-    let runtime = runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .unwrap();
-    runtime.block_on(async {
-        let stack = Stack::new(setup).await;
-        let outcome = AssertUnwindSafe(async {
-            stack.migrate().await;
-            test(&stack).await;
-            stack.stop().await;
-        })
-        .catch_unwind()
-        .await;
-        if outcome.is_err() {
-            stack.print_logs();
-        }
-        stack.discard().await;
-        outcome.unwrap_or_else(|panic| resume_unwind(panic));
-    });
-}
-
 impl Stack {
-    async fn new(setup: Setup) -> Self {
+    pub(crate) async fn new(setup: Setup) -> Self {
         let (database, kafka) = (Database::create().await, Kafka::from_env());
-        remove_left_over(&database, &kafka).await;
         let proxies = if setup.proxies {
             let broker = kafka.brokers().to_owned();
             Some((
@@ -125,7 +88,7 @@ impl Stack {
         }
     }
 
-    async fn migrate(&self) {
+    pub(crate) async fn migrate(&self) {
         self.operator_runs(&["migrate"]).await;
     }
 
@@ -254,7 +217,7 @@ impl Stack {
     }
 
     /// Ends what still runs, as an operator does, and looks at what the services have written.
-    async fn stop(&self) {
+    pub(crate) async fn stop(&self) {
         let services = self.services.lock().unwrap().clone();
         join_all(services.iter().map(async |service| {
             if service.runs().await {
@@ -276,7 +239,7 @@ impl Stack {
         }
     }
 
-    fn print_logs(&self) {
+    pub(crate) fn print_logs(&self) {
         for service in self.services.lock().unwrap().iter() {
             let log = service.log();
             let skipped = log.len().saturating_sub(LOG_LINES_SHOWN);
@@ -285,7 +248,7 @@ impl Stack {
         }
     }
 
-    async fn discard(self) {
+    pub(crate) async fn discard(self) {
         let services = self.services.into_inner().unwrap();
         join_all(services.iter().map(async |service| {
             if service.runs().await {
@@ -296,48 +259,5 @@ impl Stack {
         self.database.drop().await;
         let topics = [&*self.transactions_topic, &*self.results_topic];
         self.kafka.delete_topics(&topics).await;
-    }
-}
-
-/// Removes what killed runs have left on the test server, once in this run.
-async fn remove_left_over(database: &Database, kafka: &Kafka) {
-    static ONCE: Once = Once::new();
-    let mut first = false;
-    ONCE.call_once(|| first = true);
-    if !first {
-        return;
-    }
-    drop_left_over(database).await;
-    let topics = kafka.topics();
-    let left_over: Vec<_> = topics
-        .iter()
-        .map(String::as_str)
-        .filter(|name| name.split('.').nth(1).is_some_and(is_left_over))
-        .filter(|name| name.starts_with("e2e."))
-        .collect();
-    if !left_over.is_empty() {
-        kafka.delete_topics(&left_over).await;
-    }
-}
-
-/// The right to run services now.
-struct Turn;
-
-static RUNNING: Mutex<usize> = Mutex::new(0);
-static FREED: Condvar = Condvar::new();
-
-impl Turn {
-    fn wait() -> Self {
-        let running = RUNNING.lock().unwrap();
-        let mut running = FREED.wait_while(running, |n| *n >= STACKS_MAX).unwrap();
-        *running += 1;
-        Self
-    }
-}
-
-impl Drop for Turn {
-    fn drop(&mut self) {
-        *RUNNING.lock().unwrap() -= 1;
-        FREED.notify_one();
     }
 }

@@ -4,7 +4,7 @@ use tokio::time::{Instant, sleep};
 
 /// How long any condition may take to come true. It is generous, because two busy cores run several
 /// tests at once; a test that waits for it has failed.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_mins(1);
 /// The pause between two looks at a condition.
 const POLL: Duration = Duration::from_millis(25);
 

@@ -16,23 +16,23 @@ const FORGERIES: [Forgery; 9] = [
         set_header(event, "ce_id", &stranger);
     }),
     ("another amount", |event, _| {
-        change(event, "amount_cents", json!(1_000_000))
+        change(event, "amount_cents", json!(1_000_000));
     }),
     ("another account", |event, other| {
         change(event, "account_id", json!(other));
         event.key = other.to_string();
     }),
     ("another key than the payload's account", |event, other| {
-        event.key = other.to_string()
+        event.key = other.to_string();
     }),
     ("another type", |event, _| {
-        change(event, "type", json!("DEBIT"))
+        change(event, "type", json!("DEBIT"));
     }),
     ("another currency", |event, _| {
-        change(event, "currency", json!("USD"))
+        change(event, "currency", json!("USD"));
     }),
     ("an unknown version", |event, _| {
-        change(event, "schema_version", json!(99))
+        change(event, "schema_version", json!(99));
     }),
     ("no JSON", |event, _| event.value = b"\xff{".to_vec()),
     ("no headers", |event, _| event.headers.clear()),

@@ -3,6 +3,11 @@
 //! Each test has a database, topics and a consumer group for itself, and nearly every one ends with
 //! an audit of the books.
 
+#![expect(
+    clippy::expect_used,
+    reason = "a helper of a test fails by panicking, as the test does"
+)]
+
 mod access;
 mod auditor;
 mod batch;

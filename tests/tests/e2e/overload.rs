@@ -1,6 +1,5 @@
-use e2e::{Answer, Client, Kind, Payment, Service, Setup, Stack, eventually, test_with};
+use e2e::{Answer, Client, Kind, Payment, Service, Setup, eventually, test_with};
 use futures_util::future::join_all;
-use sqlx::PgTransaction;
 use uuid::Uuid;
 
 /// Rows that may wait in the intake's queue: as few as can be set.
@@ -19,29 +18,6 @@ fn setup(deadline_ms: u32) -> Setup {
         settings: settings.into(),
         ..Setup::default()
     }
-}
-
-/// While it lives, nobody can write a payment.
-async fn stall(stack: &Stack) -> PgTransaction<'static> {
-    let mut stall = stack
-        .database
-        .superuser()
-        .begin()
-        .await
-        .expect("no transaction");
-    let lock = sqlx::query("LOCK TABLE accounts IN ACCESS EXCLUSIVE MODE");
-    lock.execute(&mut *stall).await.expect("no lock");
-    stall
-}
-
-/// Waits until the intake's only lane has its hands full: its statement waits for the lock.
-async fn first_batch_is_taken(stack: &Stack) {
-    eventually("the first rows are on their way", async || {
-        let waiting = "SELECT count(*) FROM pg_locks
-                        WHERE relation = 'accounts'::regclass AND NOT granted";
-        (stack.database.count(waiting).await > 0).then_some(())
-    })
-    .await;
 }
 
 /// Waits until so many rows wait in the queue.
@@ -63,9 +39,9 @@ fn an_overload_is_answered_503_and_nothing_of_it_is_written() {
         let api = stack.start(Kind::Api).await;
         let client = stack.client().await;
         let account = client.open_account().await;
-        let stalled = stall(stack).await;
+        let stalled = stack.database.stall().await;
         let first = send(&client, credits(account, BATCH_ROWS));
-        first_batch_is_taken(stack).await;
+        stack.database.stalled().await;
         let filling = send(&client, credits(account, QUEUE_ROWS));
         queue_depth(&api, QUEUE_ROWS).await;
 
@@ -107,14 +83,14 @@ fn a_request_that_waits_too_long_is_told_whether_its_outcome_is_known() {
         let api = stack.start(Kind::Api).await;
         let client = stack.client().await;
         let account = client.open_account().await;
-        let stalled = stall(stack).await;
+        let stalled = stack.database.stall().await;
         let taken = Payment::credit(account, 1);
         let waiting = Payment::credit(account, 2);
         let sent = tokio::spawn({
             let (client, taken) = (client.clone(), taken.clone());
             async move { client.pay(&taken).await }
         });
-        first_batch_is_taken(stack).await;
+        stack.database.stalled().await;
         let refused = client.pay(&waiting).await;
         assert_eq!(
             refused.status, 503,

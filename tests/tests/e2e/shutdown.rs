@@ -9,21 +9,12 @@ fn a_request_under_way_is_answered_before_the_api_ends() {
         let account = client.open_account().await;
         let payment = Payment::credit(account, 100);
 
-        let mut stall = stack.database.superuser().begin().await.unwrap();
-        sqlx::query("LOCK TABLE accounts IN ACCESS EXCLUSIVE MODE")
-            .execute(&mut *stall)
-            .await
-            .unwrap();
+        let stall = stack.database.stall().await;
         let answer = tokio::spawn({
             let (client, payment) = (client.clone(), payment.clone());
             async move { client.pay(&payment).await }
         });
-        eventually("the payment waits for the database", async || {
-            let waiting = "SELECT count(*) FROM pg_locks
-                            WHERE relation = 'accounts'::regclass AND NOT granted";
-            (stack.database.count(waiting).await > 0).then_some(())
-        })
-        .await;
+        stack.database.stalled().await;
         api.signal("TERM").await;
         eventually("the api takes no more", async || {
             TcpStream::connect(stack.api.get())

@@ -162,7 +162,7 @@ fn each_wrong_is_found() {
             b.sent.pop();
         }),
         ("not what was acknowledged", |b| {
-            b.sent[0].acknowledged = None
+            b.sent[0].acknowledged = None;
         }),
         ("not what was acknowledged", |b| {
             b.snapshot.transactions[0].amount_cents = 501;
