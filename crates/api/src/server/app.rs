@@ -74,11 +74,9 @@ impl App {
         let span = info_span!("request", request_id = context.id.as_str());
         let answered = async {
             let outcome = route(self.router, &self.settings, request, &context).await;
-            let path = outcome
-                .as_ref()
-                .ok()
-                .and_then(|routed| routed.extensions().get());
-            let path = path.map(|path: &MatchedPath| path.clone());
+            let routed = outcome.as_ref().ok();
+            let path: Option<MatchedPath> =
+                routed.and_then(|routed| routed.extensions().get().cloned());
             let (mut response, problem) = explain(outcome, &context.id);
             let done = Done {
                 method: &method,
@@ -108,10 +106,10 @@ where
 {
     limits::check(&request, settings)?;
     request.extensions_mut().insert(Arc::clone(context));
-    let routed = AssertUnwindSafe(router.oneshot(request))
+    let answered = AssertUnwindSafe(router.oneshot(request))
         .catch_unwind()
         .await;
-    routed.map(|Ok(response)| response).map_err(|panic| {
+    answered.map(|Ok(response)| response).map_err(|panic| {
         Problem::new(Code::Internal).because(anyhow!("panic: {}", message(&*panic)))
     })
 }

@@ -75,7 +75,7 @@ async fn accept(
         match listener.accept().await {
             Ok((stream, _)) => return (stream, permit),
             Err(error) if is_the_clients(&error) => {
-                debug!(%error, "a connection ended before it was accepted")
+                debug!(%error, "a connection ended before it was accepted");
             }
             Err(error) => {
                 warn!(%error, "no connection can be accepted");

@@ -1,0 +1,212 @@
+use std::{
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
+
+use api::Service;
+use common::admin::Readiness;
+use sqlx::PgPool;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    task::JoinHandle,
+    time::timeout,
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::harness::{PATIENCE, eventually, make_key, settings};
+
+/// The service on a port of its own.
+struct Server {
+    address: SocketAddr,
+    key: String,
+    stop: CancellationToken,
+    served: JoinHandle<()>,
+}
+
+impl Server {
+    async fn start(pool: &PgPool, flags: &[&str]) -> Self {
+        let service = Service::start(&settings(pool, flags), &Readiness::default());
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let stop = CancellationToken::new();
+        let served = tokio::spawn(service.serve(listener, stop.clone()));
+        let key = make_key(pool, "tests", "read,write").await;
+        Self {
+            address,
+            key,
+            stop,
+            served,
+        }
+    }
+
+    async fn connect(&self) -> TcpStream {
+        TcpStream::connect(self.address).await.unwrap()
+    }
+
+    /// A POST whose body is announced and not sent.
+    fn head(&self, content_length: usize) -> String {
+        format!(
+            "POST /v1/accounts HTTP/1.1\r\nHost: test\r\nAuthorization: Bearer {}\r\n\
+             Content-Type: application/json\r\nContent-Length: {content_length}\r\n\r\n",
+            self.key
+        )
+    }
+
+    async fn end(self) {
+        self.stop.cancel();
+        timeout(PATIENCE, self.served)
+            .await
+            .expect("the server ends")
+            .unwrap();
+    }
+}
+
+/// Everything that comes until the server closes the connection.
+async fn read_to_end(stream: &mut TcpStream) -> String {
+    let mut bytes = Vec::new();
+    let read = timeout(PATIENCE, stream.read_to_end(&mut bytes)).await;
+    read.expect("the server closes the connection").unwrap();
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+#[sqlx::test(migrator = "common::db::MIGRATOR")]
+async fn a_body_that_does_not_arrive_is_a_request_timeout(pool: PgPool) {
+    let server = Server::start(&pool, &["--http-body-read-timeout-ms=200"]).await;
+    let mut stream = server.connect().await;
+    stream.write_all(server.head(18).as_bytes()).await.unwrap();
+    stream.write_all(b"{\"curr").await.unwrap();
+    let answer = read_to_end(&mut stream).await;
+    assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
+    assert!(answer.contains("\"code\":\"request_timeout\""), "{answer}");
+    server.end().await;
+}
+
+#[sqlx::test(migrator = "common::db::MIGRATOR")]
+async fn a_connection_that_brings_no_whole_request_is_closed(pool: PgPool) {
+    let server = Server::start(&pool, &["--http-header-read-timeout-ms=300"]).await;
+    // Nothing at all, the first letters of either version, and headers that do not end.
+    for begun in [
+        "",
+        "P",
+        "PRI * HT",
+        "GET /health HTTP/1.1\r\nHost: test\r\nX-Slow: ",
+    ] {
+        let mut stream = server.connect().await;
+        stream.write_all(begun.as_bytes()).await.unwrap();
+        let began = Instant::now();
+        assert_eq!(read_to_end(&mut stream).await, "", "after {begun:?}");
+        assert!(
+            began.elapsed() >= Duration::from_millis(200),
+            "after {begun:?}"
+        );
+    }
+    server.end().await;
+}
+
+#[sqlx::test(migrator = "common::db::MIGRATOR")]
+async fn headers_past_the_limit_are_answered_on_the_wire_too(pool: PgPool) {
+    let server = Server::start(&pool, &[]).await;
+    let mut stream = server.connect().await;
+    let large = "x".repeat(20_000);
+    let request = format!(
+        "GET /health HTTP/1.1\r\nHost: test\r\nConnection: close\r\nX-Large: {large}\r\n\r\n"
+    );
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let answer = read_to_end(&mut stream).await;
+    assert!(answer.starts_with("HTTP/1.1 431 "), "{answer}");
+    assert!(
+        answer.contains("\"code\":\"headers_too_large\""),
+        "{answer}"
+    );
+    server.end().await;
+}
+
+#[sqlx::test(migrator = "common::db::MIGRATOR")]
+async fn a_connection_is_kept_for_the_next_request(pool: PgPool) {
+    let server = Server::start(&pool, &[]).await;
+    let mut stream = server.connect().await;
+    let request = "GET /health HTTP/1.1\r\nHost: test\r\n\r\n";
+    let last = "GET /health HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n";
+    stream
+        .write_all(format!("{request}{request}{last}").as_bytes())
+        .await
+        .unwrap();
+    let answers = read_to_end(&mut stream).await;
+    assert_eq!(answers.matches("HTTP/1.1 200 OK").count(), 3, "{answers}");
+    server.end().await;
+}
+
+#[sqlx::test(migrator = "common::db::MIGRATOR")]
+async fn http_2_is_spoken_with_who_begins_it(pool: PgPool) {
+    let server = Server::start(&pool, &[]).await;
+    let mut stream = server.connect().await;
+    // The preface and an empty SETTINGS frame (RFC 9113, section 3.4).
+    stream
+        .write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
+        .await
+        .unwrap();
+    stream
+        .write_all(&[0, 0, 0, 4, 0, 0, 0, 0, 0])
+        .await
+        .unwrap();
+    let mut frame = [0; 9];
+    timeout(PATIENCE, stream.read_exact(&mut frame))
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(frame[3], 4, "the first frame of a server is SETTINGS");
+    drop(stream);
+    server.end().await;
+}
+
+#[sqlx::test(migrator = "common::db::MIGRATOR")]
+async fn more_connections_than_the_limit_wait_for_their_turn(pool: PgPool) {
+    let server = Server::start(&pool, &["--http-connections-max=1"]).await;
+    let mut first = server.connect().await;
+    first.write_all(server.head(18).as_bytes()).await.unwrap();
+    let mut second = server.connect().await;
+    second
+        .write_all(b"GET /health HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n")
+        .await
+        .unwrap();
+    let mut byte = [0];
+    let early = timeout(Duration::from_millis(200), second.peek(&mut byte)).await;
+    assert!(early.is_err(), "the second was answered beside the first");
+    drop(first);
+    assert!(
+        read_to_end(&mut second)
+            .await
+            .starts_with("HTTP/1.1 200 OK")
+    );
+    server.end().await;
+}
+
+#[sqlx::test(migrator = "common::db::MIGRATOR")]
+async fn shutting_down_finishes_requests_and_takes_no_more(pool: PgPool) {
+    let server = Server::start(&pool, &[]).await;
+    let mut idle = server.connect().await;
+    idle.write_all(b"GET /health HTTP/1.1\r\nHost: test\r\n\r\n")
+        .await
+        .unwrap();
+    let mut busy = server.connect().await;
+    let body = br#"{"currency":"EUR"}"#;
+    busy.write_all(server.head(body.len()).as_bytes())
+        .await
+        .unwrap();
+    let mut silent = server.connect().await;
+    // The request has arrived when the idle connection, accepted before it, is answered.
+    let mut first_byte = [0];
+    idle.peek(&mut first_byte).await.unwrap();
+    server.stop.cancel();
+    eventually("no new connection is taken", async || {
+        TcpStream::connect(server.address).await.is_err()
+    })
+    .await;
+    assert!(read_to_end(&mut idle).await.starts_with("HTTP/1.1 200 OK"));
+    assert_eq!(read_to_end(&mut silent).await, "");
+    busy.write_all(body).await.unwrap();
+    let answer = read_to_end(&mut busy).await;
+    assert!(answer.starts_with("HTTP/1.1 201 "), "{answer}");
+    server.end().await;
+}

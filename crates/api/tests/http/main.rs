@@ -1,0 +1,20 @@
+//! The API as a client sees it, over a real PostgreSQL and under the role that it has in production;
+//! each test with a database of its own.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test fails by panicking"
+)]
+
+mod accounts;
+mod auth;
+mod bad_input;
+mod batch;
+mod connections;
+mod documents;
+mod errors;
+mod harness;
+mod lists;
+mod statements;
+mod transactions;
