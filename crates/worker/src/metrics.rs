@@ -5,7 +5,7 @@ use std::{collections::HashMap, time::Duration};
 use common::types::{EventType, FailureReason, TransactionType};
 use metrics::{Unit, counter, describe_counter, describe_histogram, histogram};
 
-use crate::{event::Event, ledger::Posting, slice::Outcome};
+use crate::{config::SERVICE, event::Event, ledger::Posting, slice::Outcome};
 
 /// Says what each metric means, for the scrape's HELP lines.
 pub fn describe() {
@@ -39,6 +39,10 @@ pub fn describe() {
         "event_end_to_end_latency_seconds",
         Unit::Seconds,
         "Time from a transaction's acceptance to the commit that posted or refused it"
+    );
+    describe_counter!(
+        "db_pool_acquire_timeouts_total",
+        "Times that no connection was had within the limit"
     );
     describe_counter!(
         "consumer_offset_out_of_range_total",
@@ -109,6 +113,11 @@ pub fn refused() {
 /// A slice has to be tried again.
 pub fn retried(class: &'static str) {
     counter!("worker_slice_retries_total", "class" => class).increment(1);
+}
+
+/// No connection came free, or could be made, in time.
+pub fn acquire_timed_out() {
+    counter!("db_pool_acquire_timeouts_total", "pool" => SERVICE).increment(1);
 }
 
 fn consumed(status: &'static str, count: usize) {

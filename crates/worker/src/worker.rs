@@ -235,6 +235,9 @@ impl Worker {
             return self.pause(Backoff::COLLISION, attempt, stop).await;
         }
         metrics::retried("away");
+        if matches!(error, ApplyError::Database(sqlx::Error::PoolTimedOut)) {
+            metrics::acquire_timed_out();
+        }
         warn!(%error, sqlstate = error.sqlstate(), attempt, "the slice is tried again");
         self.database.set_unready(error.to_string());
         self.pause(Backoff::AWAY, attempt, stop).await
