@@ -46,12 +46,12 @@ pub async fn run(
             readiness.component("broker"),
         ),
     ];
-    // Its consumption begins when it is known that what it consumes can be applied.
-    let mut found = true;
-    for (probe, component) in &probes {
-        found = found && probe.wait(component, &stop).await;
-    }
-    if !found {
+    // Consumption begins when it is known that what is consumed can be applied.
+    let [database, broker] = probes
+        .each_ref()
+        .map(|(probe, part)| probe.wait(part, &stop));
+    let (database, broker) = tokio::join!(database, broker);
+    if !(database && broker) {
         return Ok(());
     }
     let database = probes[0].1.clone();

@@ -163,20 +163,23 @@ async fn it_starts_before_its_database_and_its_topic_are_there(pool: PgPool) {
     proxy.cut();
     let way = proxy.options(&pool);
     let process = Process::start(&stream, url(&pool, way.get_host(), way.get_port())).await;
-    eventually("it says that the database is missing", async || {
+    let lacks_topic = |reasons: &Value| {
+        let reason = reasons["broker"].as_str();
+        reason.is_some_and(|reason| reason.contains(&stream.topic))
+    };
+    eventually("it says that both are missing", async || {
         let reasons = process.reasons().await;
-        reasons["database"].is_string() && reasons["database"] != "starting"
+        reasons["database"].is_string()
+            && reasons["database"] != "starting"
+            && lacks_topic(&reasons)
     })
     .await;
     assert_eq!(process.get("/health").await.0, 200);
 
     proxy.mend().await;
-    eventually("it says that the topic is missing", async || {
+    eventually("only the topic is missing", async || {
         let reasons = process.reasons().await;
-        reasons.get("database").is_none()
-            && reasons["broker"]
-                .as_str()
-                .is_some_and(|reason| reason.contains(&stream.topic))
+        reasons.get("database").is_none() && lacks_topic(&reasons)
     })
     .await;
 
