@@ -1,5 +1,7 @@
 //! A Kafka producer that leaves no gaps, and its delivery reports.
 
+mod verdict;
+
 use std::{
     sync::{
         Arc,
@@ -11,6 +13,8 @@ use std::{
 use common::types::EventEnvelope;
 use rdkafka::{
     ClientConfig, ClientContext,
+    client::DefaultClientContext,
+    config::RDKafkaLogLevel,
     error::{KafkaError, RDKafkaErrorCode},
     message::{DeliveryResult, Header, OwnedHeaders},
     producer::{BaseRecord, Producer, ProducerContext, PurgeConfig, ThreadedProducer},
@@ -19,7 +23,8 @@ use tokio::{
     sync::{Notify, mpsc},
     time::Instant,
 };
-use tracing::warn;
+use tracing::{debug, warn};
+pub(crate) use verdict::{NotSent, Verdict};
 
 /// Most bytes of rows that wait in a producer, in KiB: it bounds the service's memory.
 const QUEUE_KBYTES_MAX: u32 = 32 * 1024;
@@ -31,31 +36,6 @@ const MESSAGE_BYTES_CEILING: i32 = 16 * 1024 * 1024;
 /// How long an acknowledged batch vouches that the broker still knows the producer. Brokers forget
 /// idle producers after a day (`producer.id.expiration.ms`).
 const KNOWN_FOR: Duration = Duration::from_mins(10);
-
-/// What became of a row that was sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Verdict {
-    /// The broker has it.
-    Delivered,
-    /// It may or may not have arrived, and the fault need not be its own: send it again, in its
-    /// place.
-    Unknown,
-    /// The topic or partition is not there (any more): look at the topics before sending again.
-    TopicGone,
-    /// It, or the batch it was in, is refused for good.
-    Refused(RDKafkaErrorCode),
-}
-
-/// Why a row was not taken for sending.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum NotSent {
-    /// There is no room now.
-    QueueFull,
-    /// This producer sends nothing any more, or the topic is gone.
-    Broken(Verdict),
-    /// This very row can never be sent.
-    Refused(RDKafkaErrorCode),
-}
 
 /// The answer about one row, which is named by the slot it was sent with.
 #[derive(Clone, Copy, Debug)]
@@ -105,6 +85,15 @@ pub(crate) struct Signals {
 }
 
 impl ClientContext for Reports {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        // librdkafka calls the gapless guarantee experimental each time it is switched on.
+        if facility == "CONFWARN" {
+            debug!(message, "librdkafka");
+        } else {
+            DefaultClientContext.log(level, facility, message);
+        }
+    }
+
     fn error(&self, error: KafkaError, reason: &str) {
         if error.rdkafka_error_code() == Some(RDKafkaErrorCode::AllBrokersDown) {
             self.signals.recheck.notify_one();
@@ -126,7 +115,7 @@ impl ProducerContext for Reports {
             Ok(_) => Verdict::Delivered,
             Err((error, _)) => {
                 self.failed.store(true, Ordering::Relaxed);
-                verdict(error)
+                Verdict::of(error)
             }
         };
         // The receiver goes only together with the courier, when no report matters any more.
@@ -176,13 +165,7 @@ impl Courier {
             .headers(sent);
         self.producer
             .send(record)
-            .map_err(|(error, _)| match error.rdkafka_error_code() {
-                Some(RDKafkaErrorCode::QueueFull) => NotSent::QueueFull,
-                _ => match verdict(&error) {
-                    Verdict::Refused(code) => NotSent::Refused(code),
-                    broken => NotSent::Broken(broken),
-                },
-            })
+            .map_err(|(error, _)| NotSent::of(&error))
     }
 
     /// The next report that is there already.
@@ -257,41 +240,11 @@ fn config(brokers: &str, topic_message_bytes_max: i32) -> ClientConfig {
         .set("message.timeout.ms", "0")
         .set("message.max.bytes", message_bytes_max.to_string())
         .set("compression.type", "lz4")
-        // Rows come in crowds already; this only lets the rest of one crowd catch up.
-        .set("linger.ms", "1")
+        // Rows are handed over in crowds already; this only lets the rest of one crowd catch up.
+        .set("linger.ms", "0.5")
         .set("queue.buffering.max.kbytes", QUEUE_KBYTES_MAX.to_string())
         .set("reconnect.backoff.max.ms", "1000")
         .set("socket.keepalive.enable", "true")
         .set("log.connection.close", "false");
     config
-}
-
-fn verdict(error: &KafkaError) -> Verdict {
-    use RDKafkaErrorCode as Code;
-    match error.rdkafka_error_code() {
-        // Purged by us, or swept along by another batch's failure; the fault is elsewhere.
-        None
-        | Some(
-            Code::PurgeQueue
-            | Code::PurgeInflight
-            | Code::Fatal
-            | Code::BrokerDestroy
-            | Code::Inconsistent
-            | Code::InvalidDifferentRecord
-            | Code::GaplessGuarantee
-            | Code::Retry
-            | Code::BrokerTransportFailure
-            | Code::AllBrokersDown
-            | Code::MessageTimedOut
-            | Code::OperationTimedOut
-            | Code::OutOfOrderSequenceNumber
-            | Code::DuplicateSequenceNumber
-            | Code::InvalidProducerEpoch
-            | Code::UnknownProducerId,
-        ) => Verdict::Unknown,
-        Some(Code::UnknownTopic | Code::UnknownPartition | Code::UnknownTopicOrPartition) => {
-            Verdict::TopicGone
-        }
-        Some(code) => Verdict::Refused(code),
-    }
 }

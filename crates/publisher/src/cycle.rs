@@ -36,7 +36,7 @@ use crate::{
 
 /// The shortest time between two steps that did not fill their batch: a crowd shares statements,
 /// and a lone row after a pause still goes at once.
-const STEP_INTERVAL_MIN: Duration = Duration::from_millis(2);
+const STEP_INTERVAL_MIN: Duration = Duration::from_millis(5);
 /// The first pause between two looks at an empty outbox; it doubles up to `POLL_INTERVAL_MAX_MS`.
 const POLL_INTERVAL_FIRST: Duration = Duration::from_millis(10);
 /// Pauses while the database fails.

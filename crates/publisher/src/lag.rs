@@ -11,7 +11,7 @@ use rdkafka::{
 use tokio::{task::spawn_blocking, time::interval};
 use tracing::debug;
 
-use crate::settings::KafkaSettings;
+use crate::{quiet::Quiet, settings::KafkaSettings};
 
 /// How often the lag is measured.
 const SAMPLE_INTERVAL: Duration = Duration::from_secs(5);
@@ -21,7 +21,7 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
 /// Measures a group's lag. It asks for what the group has committed and never joins it, so the
 /// group does not notice.
 pub(crate) struct LagMeter {
-    consumer: BaseConsumer,
+    consumer: BaseConsumer<Quiet>,
     topic: String,
     partitions: i32,
 }
@@ -53,7 +53,7 @@ impl LagMeter {
             .set("enable.auto.commit", "false")
             .set("reconnect.backoff.max.ms", "1000")
             .set("log.connection.close", "false")
-            .create()?;
+            .create_with_context(Quiet)?;
         Ok(Self {
             consumer,
             topic: settings.transactions_topic.clone(),
@@ -63,6 +63,8 @@ impl LagMeter {
 
     /// Sets `consumer_lag{topic,partition}`. It waits for the brokers.
     pub(crate) fn measure(&self) -> Result<(), KafkaError> {
+        // Errors that nobody fetches would pile up in the client.
+        while self.consumer.poll(Duration::ZERO).is_some() {}
         let mut asked = TopicPartitionList::new();
         asked.add_partition_range(&self.topic, 0, self.partitions - 1);
         let committed = self.consumer.committed_offsets(asked, ANSWER_TIMEOUT)?;

@@ -9,6 +9,7 @@ mod hint;
 mod housekeeping;
 mod lag;
 mod lanes;
+mod quiet;
 mod resend;
 mod settings;
 mod topics;

@@ -9,7 +9,6 @@ use std::{sync::Arc, time::Duration};
 use rdkafka::{
     ClientConfig,
     admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication},
-    client::DefaultClientContext,
     error::{KafkaError, RDKafkaErrorCode},
 };
 use thiserror::Error;
@@ -19,7 +18,7 @@ use tokio::{
     time::sleep,
 };
 
-use crate::{health::HealthSide, settings::KafkaSettings};
+use crate::{health::HealthSide, quiet::Quiet, settings::KafkaSettings};
 
 /// How long a question to the brokers may take.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
@@ -137,7 +136,7 @@ impl TopicKeeper {
     }
 }
 
-type Admin = AdminClient<DefaultClientContext>;
+type Admin = AdminClient<Quiet>;
 
 fn admin_client(brokers: &str) -> Result<Admin, KafkaError> {
     ClientConfig::new()
@@ -145,7 +144,7 @@ fn admin_client(brokers: &str) -> Result<Admin, KafkaError> {
         .set("client.id", "postonce-publisher-topics")
         .set("reconnect.backoff.max.ms", "1000")
         .set("log.connection.close", "false")
-        .create()
+        .create_with_context(Quiet)
 }
 
 /// The smaller `max.message.bytes` of the topics, if all is as configured. Absent topics are
