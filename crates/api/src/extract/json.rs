@@ -10,6 +10,9 @@ use crate::{
     problem::{Code, FieldError, Problem},
 };
 
+/// Most characters of a client's own name for a field that are repeated to it.
+const NAME_CHARACTERS_MAX: usize = 64;
+
 /// A JSON body of the documented shape.
 #[derive(Clone, Debug)]
 pub(crate) struct JsonBody<T>(pub T);
@@ -77,7 +80,8 @@ fn invalid(error: FieldError) -> Problem {
 
 /// serde's words made ours: its own tell of Rust's types.
 fn shape_error(path: &str, reason: &str) -> FieldError {
-    let named = reason.split('`').nth(1).unwrap_or_default().to_owned();
+    let named = reason.split('`').nth(1).unwrap_or_default();
+    let named = excerpt(named);
     let field = if path.is_empty() || path == "." {
         "body".to_owned()
     } else {
@@ -98,6 +102,11 @@ fn shape_error(path: &str, reason: &str) -> FieldError {
         }
         _ => FieldError::new(field, "wrong_type", format!("must be {}", expected(reason))),
     }
+}
+
+/// As much of a name as helps to find it; the client chose it, and how long it is.
+pub(super) fn excerpt(name: &str) -> String {
+    name.chars().take(NAME_CHARACTERS_MAX).collect()
 }
 
 fn expected(reason: &str) -> &str {
@@ -143,7 +152,7 @@ mod tests {
             b"",
             b"{",
             b"{\"amount_cents\":1,}",
-            b"{} trailing",
+            b"{\"amount_cents\":1,\"type\":\"\"} trailing",
             b"nonsense",
             b"{\"type\":\"\xff\"}",
             b"{\"type\":\"\\ud800\"}",
@@ -209,6 +218,8 @@ mod tests {
             (r#"[1,"CREDIT"]"#, "body", "wrong_type"),
             ("null", "body", "wrong_type"),
         ];
+        let (_, long) = problem(format!("{{\"{}\":1}}", "x".repeat(100_000)).as_bytes());
+        assert!(long.to_string().len() < 1_000, "{long}");
         for (text, field, code) in table {
             let (problem_code, body) = problem(text.as_bytes());
             assert_eq!(problem_code, Code::InvalidBody, "{text}");

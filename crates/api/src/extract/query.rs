@@ -5,6 +5,7 @@ use axum::{
     http::request::Parts,
 };
 
+use super::json::excerpt;
 use crate::problem::{Code, FieldError, Problem};
 
 /// The query's parameters, taken one by one; each may stand once, and none may be left over.
@@ -60,9 +61,8 @@ impl Params {
     /// Ends the reading: an error if anything was wrong, stood twice, or is not known.
     pub(crate) fn finish(mut self) -> Result<(), Problem> {
         for (name, _) in self.pairs {
-            let name: String = name.chars().take(64).collect();
             self.errors.push(FieldError::new(
-                name,
+                excerpt(&name),
                 "unknown_parameter",
                 "is not a parameter of this route, or stands more than once",
             ));
