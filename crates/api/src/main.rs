@@ -19,7 +19,7 @@ async fn main() -> anyhow::Result<()> {
         Some(Command::Keys { command, owner }) => {
             auth::admin::run(&mut connect(&owner).await?, command).await
         }
-        Some(Command::Openapi) => writeln!(io::stdout(), "{}", openapi::document_json())
+        Some(Command::Openapi) => write!(io::stdout(), "{}", openapi::document_json())
             .context("the document could not be printed"),
     }
 }
