@@ -120,6 +120,8 @@ async fn nothing_passes_a_refused_row_that_is_a_producers_first(pool: PgPool) {
     let publisher = world.publisher(&[]);
     publisher.unready("lanes", "lane 5 is stopped").await;
     assert_eq!(record_count(&world.transactions), 0);
+    // Only an acknowledgement marks a row, and there was none.
+    assert_eq!(world.pending().await, 201);
     raise_limit(&world, "1048588").await;
     world.all_published().await;
     publisher.stop().await;
