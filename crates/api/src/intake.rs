@@ -63,11 +63,12 @@ impl Intake {
     /// Starts the lanes. They end when every clone of the intake is gone and the queue is written.
     ///
     /// The pool's sessions have to be SERIALIZABLE by default, and it should hold a connection for
-    /// each lane.
+    /// each lane; one that says nothing for `answer_timeout` counts as dead.
     #[must_use]
     pub fn start(
         settings: &IntakeSettings,
         pool: &PgPool,
+        answer_timeout: Duration,
         topic: &str,
         wake_up: &WakeUp,
         tasks: &TaskTracker,
@@ -75,7 +76,12 @@ impl Intake {
         let bound = Bound::new(settings.intake_queue_rows_max);
         let lanes = (0..settings.intake_lanes).map(|_| {
             let (sender, receiver) = mpsc::unbounded_channel();
-            let writer = Writer::new(pool.clone(), topic.to_owned(), wake_up.clone());
+            let writer = Writer::new(
+                pool.clone(),
+                answer_timeout,
+                topic.to_owned(),
+                wake_up.clone(),
+            );
             let lane = Lane::new(
                 receiver,
                 bound.clone(),
@@ -132,7 +138,9 @@ impl Intake {
         // written for this very request.
         let (waiting, ticket) = ticket(TransactionId::new(), new);
         // A lane that is gone has dropped its receiver, and the ticket tells.
-        let _gone = self.lanes[lane].send(waiting);
+        if self.lanes[lane].send(waiting).is_err() {
+            self.bound.leave(1);
+        }
         ticket
     }
 }

@@ -127,6 +127,7 @@ fn start_intake(
     Intake::start(
         &settings.intake,
         pool,
+        settings.database.answer_timeout(),
         &settings.transactions_topic,
         &wake_up,
         lanes,

@@ -53,6 +53,11 @@ impl Params {
         parsed
     }
 
+    /// Whether a parameter is there and not taken yet.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.pairs.iter().any(|(key, _)| key == name)
+    }
+
     /// Notes that a parameter does not go with the others.
     pub(crate) fn refuse(&mut self, name: &'static str, code: &'static str, rule: &'static str) {
         self.errors.push(FieldError::new(name, code, rule));

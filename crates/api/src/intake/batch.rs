@@ -1,49 +1,76 @@
 //! What a batch's rows are answered: rules without I/O.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, hash_map::Entry};
 
 use common::types::{AccountId, AccountStatus, TransactionStatus};
 
 use super::{
     NewTransaction, Outcome, Refusal,
-    queue::Row,
+    queue::{Answer, Row},
     sql::{Written, stored},
 };
 use crate::transactions::Transaction;
 
-/// Parts a batch into rows of which no (account, key) stands twice, and the later ones of the same:
-/// a statement does not see its own rows, so these are answered from the first one's answer.
-pub(super) fn part_repeats(rows: Vec<Row>) -> (Vec<Row>, Vec<Row>) {
-    let mut first: HashMap<(AccountId, &str), usize> = HashMap::with_capacity(rows.len());
-    let mut is_first = vec![true; rows.len()];
-    for (at, row) in rows.iter().enumerate() {
-        let key = (row.new.account_id, row.new.idempotency_key.as_str());
-        is_first[at] = *first.entry(key).or_insert(at) == at;
-    }
-    let mut is_first = is_first.into_iter();
-    rows.into_iter()
-        .partition(|_| is_first.next().unwrap_or(true))
+/// A row to write, and the rows behind it that ask for the very same: a statement does not see its
+/// own rows, so they are answered from the first one's answer.
+#[derive(Debug)]
+pub(super) struct Group {
+    pub(super) first: Row,
+    repeats: Vec<Row>,
 }
 
-/// What the first rows left under their keys, for the repeats behind them.
-#[derive(Default)]
-pub(super) struct Left(HashMap<(AccountId, String), Transaction>);
+impl Group {
+    /// Answers the row, and its repeats as the replays they are.
+    pub(super) fn answer(self, answer: Answer) {
+        for repeat in self.repeats {
+            repeat.answer(answer.clone().map(as_replay));
+        }
+        self.first.answer(answer);
+    }
+}
 
-impl Left {
-    pub(super) fn record(&mut self, new: &NewTransaction, outcome: &Outcome) {
-        if let Outcome::Created(transaction) | Outcome::Replayed(transaction) = outcome {
-            let key = (new.account_id, new.idempotency_key.as_str().to_owned());
-            self.0.insert(key, transaction.clone());
+fn as_replay(outcome: Outcome) -> Outcome {
+    match outcome {
+        Outcome::Created(transaction) => Outcome::Replayed(transaction),
+        replayed_or_refused => replayed_or_refused,
+    }
+}
+
+/// Groups rows for one statement, in which no (account, key) may stand twice. It ends before a row
+/// that uses a key of the batch for other content: whether that is refused depends on what becomes
+/// of the first, so it and all behind it are the rest, for a statement of their own.
+pub(super) fn group(rows: Vec<Row>) -> (Vec<Group>, Vec<Row>) {
+    let mut places: HashMap<(AccountId, String), usize> = HashMap::with_capacity(rows.len());
+    let mut groups: Vec<Group> = Vec::with_capacity(rows.len());
+    let mut rows = rows.into_iter();
+    while let Some(row) = rows.next() {
+        match places.entry((
+            row.new.account_id,
+            row.new.idempotency_key.as_str().to_owned(),
+        )) {
+            Entry::Vacant(place) => {
+                place.insert(groups.len());
+                groups.push(Group {
+                    first: row,
+                    repeats: Vec::new(),
+                });
+            }
+            Entry::Occupied(place) => {
+                let group = &mut groups[*place.get()];
+                if !asks_the_same(&group.first.new, &row.new) {
+                    return (groups, std::iter::once(row).chain(rows).collect());
+                }
+                group.repeats.push(row);
+            }
         }
     }
+    (groups, Vec::new())
+}
 
-    /// The answer to a repeat; none if the first row left nothing: then the repeat is a first one.
-    pub(super) fn answer(&self, new: &NewTransaction) -> Option<Outcome> {
-        let key = (new.account_id, new.idempotency_key.as_str().to_owned());
-        self.0
-            .get(&key)
-            .map(|transaction| compare(new, transaction.clone()))
-    }
+fn asks_the_same(one: &NewTransaction, other: &NewTransaction) -> bool {
+    one.amount_cents == other.amount_cents
+        && one.currency == other.currency
+        && one.transaction_type == other.transaction_type
 }
 
 /// A row's answer after its statement was committed. The stored key is looked at first, whatever
@@ -102,7 +129,7 @@ pub(super) mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::intake::{IdempotencyKey, queue::ticket};
+    use crate::intake::{IdempotencyKey, IntakeError, queue::ticket};
 
     pub(crate) fn new_transaction(key: &str) -> NewTransaction {
         NewTransaction {
@@ -200,48 +227,69 @@ pub(super) mod tests {
         assert_eq!(decide(&row, &found), Outcome::Created(earlier));
     }
 
-    #[test]
-    fn a_repeat_is_answered_from_the_first_one() {
-        let first = row("k");
-        let created = Outcome::Created(as_created(&first, &written(None, "")));
-        let mut left = Left::default();
-        left.record(&first.new, &created);
-        assert!(matches!(
-            left.answer(&new_transaction("k")),
-            Some(Outcome::Replayed(_))
-        ));
-        let other = NewTransaction {
-            transaction_type: TransactionType::Debit,
-            ..first.new
-        };
+    #[tokio::test]
+    async fn a_repeat_is_answered_as_its_first_one() {
+        let (mut groups, rest) = group(vec![row("k"), row("k")]);
+        assert!(rest.is_empty());
+        let group = groups.remove(0);
+        let transaction = as_created(&group.first, &written(None, ""));
+        let outcomes = [
+            (
+                Outcome::Created(transaction.clone()),
+                Outcome::Replayed(transaction),
+            ),
+            (
+                Outcome::Refused(Refusal::UnknownAccount),
+                Outcome::Refused(Refusal::UnknownAccount),
+            ),
+        ];
+        for (first, repeat) in outcomes {
+            assert_eq!(as_replay(first), repeat);
+        }
+    }
+
+    #[tokio::test]
+    async fn whoever_repeats_is_told_as_little_as_the_first() {
+        let (waiting, mut first) = ticket(TransactionId::new(), new_transaction("k"));
+        let (also, mut repeat) = ticket(TransactionId::new(), new_transaction("k"));
+        let (mut groups, _) = group(vec![waiting.take().unwrap(), also.take().unwrap()]);
+        groups.remove(0).answer(Err(IntakeError::OutcomeUnknown));
         assert_eq!(
-            left.answer(&other),
-            Some(Outcome::Refused(Refusal::KeyReused))
+            first.answered().await,
+            Some(Err(IntakeError::OutcomeUnknown))
+        );
+        assert_eq!(
+            repeat.answered().await,
+            Some(Err(IntakeError::OutcomeUnknown))
         );
     }
 
     #[test]
-    fn a_refused_first_leaves_its_repeat_to_be_tried() {
-        let mut left = Left::default();
-        left.record(
-            &new_transaction("k"),
-            &Outcome::Refused(Refusal::AccountSuspended),
-        );
-        assert_eq!(left.answer(&new_transaction("k")), None);
+    fn a_batch_ends_before_a_key_is_used_for_other_content() {
+        let other = NewTransaction {
+            amount_cents: 7.try_into().unwrap(),
+            ..new_transaction("k")
+        };
+        let other = ticket(TransactionId::new(), other).0.take().unwrap();
+        let (groups, rest) = group(vec![row("k"), row("l"), other, row("m")]);
+        assert_eq!(groups.len(), 2);
+        assert_eq!(rest.len(), 2);
+        assert_eq!(rest[1].new.idempotency_key.as_str(), "m");
     }
 
     proptest! {
         #[test]
-        fn parting_keeps_the_order_and_every_row(keys in proptest::collection::vec("[a-e]", 0..40)) {
+        fn grouping_keeps_the_order_and_every_row(keys in proptest::collection::vec("[a-e]", 0..40)) {
             let rows: Vec<Row> = keys.iter().map(|key| row(key)).collect();
             let ids: Vec<_> = rows.iter().map(|row| row.id).collect();
-            let (first, repeats) = part_repeats(rows);
-            for part in [&first, &repeats] {
-                prop_assert!(part.is_sorted_by_key(|row| ids.iter().position(|id| *id == row.id)));
-            }
+            let (groups, rest) = group(rows);
+            prop_assert!(rest.is_empty());
+            let place = |row: &Row| ids.iter().position(|id| *id == row.id);
+            prop_assert!(groups.is_sorted_by_key(|group| place(&group.first)));
             let distinct: std::collections::HashSet<_> = keys.iter().collect();
-            prop_assert_eq!(first.len(), distinct.len());
-            prop_assert_eq!(first.len() + repeats.len(), ids.len());
+            prop_assert_eq!(groups.len(), distinct.len());
+            let repeats: usize = groups.iter().map(|group| group.repeats.len()).sum();
+            prop_assert_eq!(groups.len() + repeats, ids.len());
         }
     }
 }

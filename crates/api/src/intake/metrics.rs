@@ -53,3 +53,10 @@ pub(super) fn accepted(transaction: &Transaction) {
     )
     .increment(1);
 }
+
+/// Counted where the service's other pools are counted too.
+pub(super) fn attempt_failed(error: &sqlx::Error) {
+    if matches!(error, sqlx::Error::PoolTimedOut) {
+        counter!("db_pool_acquire_timeouts_total", "pool" => "intake").increment(1);
+    }
+}

@@ -71,7 +71,7 @@ impl<'a> Columns<'a> {
 pub(super) async fn accept(
     connection: &mut PgConnection,
     topic: &str,
-    rows: &[Row],
+    rows: &[&Row],
 ) -> Result<Vec<Written>, sqlx::Error> {
     let mut columns = Columns::default();
     for row in rows {

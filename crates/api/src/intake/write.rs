@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use common::{
-    db::{ErrorClass, is_serialization_failure},
+    db::{ErrorClass, bounded, is_serialization_failure},
     outbox::WakeUp,
 };
 use rand::RngExt;
@@ -13,7 +13,7 @@ use tracing::{debug, error, warn};
 
 use super::{
     IntakeError, Outcome,
-    batch::{Left, decide, part_repeats},
+    batch::{Group, decide, group},
     metrics,
     queue::Row,
     sql::{self, Written},
@@ -30,8 +30,16 @@ const BACKOFF_MAX: Duration = Duration::from_millis(500);
 /// Writes batches over a pool of SERIALIZABLE sessions.
 pub(super) struct Writer {
     pool: PgPool,
+    answer_timeout: Duration,
     topic: String,
     wake_up: WakeUp,
+}
+
+/// Rows for one statement.
+struct Batch {
+    groups: Vec<Group>,
+    /// An earlier attempt at these rows may have been committed without our learning it.
+    may_be_written: bool,
 }
 
 /// Why a batch was not written, after all its attempts.
@@ -49,104 +57,113 @@ struct Attempted {
 }
 
 impl Writer {
-    pub(super) fn new(pool: PgPool, topic: String, wake_up: WakeUp) -> Self {
+    /// A database that says nothing for longer than `answer_timeout` counts as away; the server's
+    /// own statement timeout comes first where the server is there.
+    pub(super) fn new(
+        pool: PgPool,
+        answer_timeout: Duration,
+        topic: String,
+        wake_up: WakeUp,
+    ) -> Self {
         Self {
             pool,
+            answer_timeout,
             topic,
             wake_up,
         }
     }
 
-    /// Writes the rows and answers each of them. What fails as a batch is halved, so that one bad
-    /// row never fails its neighbours; the first half goes first, which keeps the order.
-    pub(super) async fn write(&self, rows: Vec<Row>) {
-        let mut batches = vec![rows];
-        while let Some(rows) = batches.pop() {
-            if rows.is_empty() {
-                continue;
-            }
-            let (mut rows, repeats) = part_repeats(rows);
-            match self.attempt(&rows).await {
-                Ok(written) => batches.push(self.settle(rows, &written, repeats)),
-                Err(Failure::Divide(error)) if rows.len() == 1 => {
-                    error!(error = &error as &dyn std::error::Error, transaction_id = %rows[0].id,
-                        account_id = %rows[0].new.account_id, "the database refused a transaction");
-                    batches.push(repeats);
-                    fail(rows, IntakeError::Failed);
+    /// Writes the rows and answers each of them.
+    pub(super) async fn write(&self, mut rows: Vec<Row>) {
+        while !rows.is_empty() {
+            let (groups, rest) = group(rows);
+            self.write_batch(Batch {
+                groups,
+                may_be_written: false,
+            })
+            .await;
+            rows = rest;
+        }
+    }
+
+    /// What fails as a batch is halved, so that one bad row never fails its neighbours; the first
+    /// half goes first, which keeps the order.
+    async fn write_batch(&self, batch: Batch) {
+        let mut batches = vec![batch];
+        while let Some(mut batch) = batches.pop() {
+            match self.attempt(&mut batch).await {
+                Ok(written) => self.settle(batch.groups, &written),
+                Err(Failure::GiveUp(answer)) => fail(batch.groups, answer),
+                Err(Failure::Divide(error)) if batch.groups.len() == 1 => {
+                    let row = &batch.groups[0].first;
+                    error!(error = &error as &dyn std::error::Error, transaction_id = %row.id,
+                        account_id = %row.new.account_id, "the database refused a transaction");
+                    fail(batch.groups, IntakeError::Failed);
                 }
                 Err(Failure::Divide(_)) => {
-                    let second = rows.split_off(rows.len() / 2);
-                    batches.extend([repeats, second, rows]);
-                }
-                Err(Failure::GiveUp(answer)) => {
-                    fail(rows, answer);
-                    fail(repeats, IntakeError::NotWritten);
+                    let groups = batch.groups.split_off(batch.groups.len() / 2);
+                    batches.push(Batch { groups, ..batch });
+                    batches.push(batch);
                 }
             }
         }
     }
 
-    /// Answers a committed batch. The repeats whose first row left nothing come back.
-    fn settle(&self, rows: Vec<Row>, written: &[Written], repeats: Vec<Row>) -> Vec<Row> {
-        let mut left = Left::default();
+    /// Answers a committed batch.
+    fn settle(&self, groups: Vec<Group>, written: &[Written]) {
         let mut created = false;
-        for (row, written) in rows.into_iter().zip(written) {
-            let outcome = decide(&row, written);
+        for (group, written) in groups.into_iter().zip(written) {
+            let outcome = decide(&group.first, written);
             if let Outcome::Created(transaction) = &outcome {
                 created = true;
                 metrics::accepted(transaction);
             }
-            if !repeats.is_empty() {
-                left.record(&row.new, &outcome);
-            }
-            row.answer(Ok(outcome));
+            group.answer(Ok(outcome));
         }
         if created {
             self.wake_up.hint();
         }
-        let mut again = Vec::new();
-        for row in repeats {
-            match left.answer(&row.new) {
-                Some(outcome) => row.answer(Ok(outcome)),
-                None => again.push(row),
-            }
-        }
-        again
     }
 
     /// Runs the statement until it is committed or has failed for good.
-    async fn attempt(&self, rows: &[Row]) -> Result<Vec<Written>, Failure> {
-        let mut may_be_written = false;
+    async fn attempt(&self, batch: &mut Batch) -> Result<Vec<Written>, Failure> {
+        let rows = batch.groups.len();
         let mut attempt = 1;
         loop {
-            let Attempted { error, sent } = match self.attempt_once(rows).await {
+            let Attempted { error, sent } = match self.attempt_once(&batch.groups).await {
                 Ok(written) => return Ok(written),
                 Err(attempted) => attempted,
             };
-            may_be_written |= sent && leaves_outcome_unknown(&error);
+            batch.may_be_written |= sent && leaves_outcome_unknown(&error);
             if attempt == ATTEMPTS_MAX || ErrorClass::of(&error) != ErrorClass::Transient {
-                return Err(give_up(error, rows.len(), may_be_written));
+                return Err(give_up(error, rows, batch.may_be_written));
             }
             metrics::batch_retried(ErrorClass::Transient.as_str());
-            debug!(%error, attempt, rows = rows.len(), "a batch is tried again");
+            debug!(%error, attempt, rows, "a batch is tried again");
             sleep(backoff(attempt)).await;
             attempt += 1;
         }
     }
 
-    async fn attempt_once(&self, rows: &[Row]) -> Result<Vec<Written>, Attempted> {
-        let acquired = self.pool.acquire().await;
-        let mut connection = acquired.map_err(|error| Attempted { error, sent: false })?;
-        let accepted = sql::accept(&mut connection, &self.topic, rows).await;
-        let written = accepted.map_err(|error| Attempted { error, sent: true })?;
+    async fn attempt_once(&self, groups: &[Group]) -> Result<Vec<Written>, Attempted> {
+        let rows: Vec<&Row> = groups.iter().map(|group| &group.first).collect();
+        let mut sent = false;
+        let accepted = bounded(&self.pool, self.answer_timeout, async |connection| {
+            sent = true;
+            sql::accept(connection, &self.topic, &rows).await
+        });
+        let written = accepted.await.map_err(|error| {
+            metrics::attempt_failed(&error);
+            Attempted { error, sent }
+        })?;
         metrics::batch_written(rows.len());
         Ok(written)
     }
 }
 
-fn fail(rows: Vec<Row>, error: IntakeError) {
-    for row in rows {
-        row.answer(Err(error));
+fn fail(groups: Vec<Group>, error: IntakeError) {
+    for group in groups {
+        group.answer(Err(error));
     }
 }
 

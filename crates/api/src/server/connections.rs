@@ -122,7 +122,7 @@ impl Connection {
         if let Err(error) = stream.set_nodelay(true) {
             debug!(%error, "TCP_NODELAY cannot be set");
         }
-        let spoken = Arc::new(AtomicBool::new(false));
+        let spoken = AtomicBool::new(false);
         let service = service_fn(|request: Request<Incoming>| {
             spoken.store(true, Ordering::Relaxed);
             let app = self.app.clone();

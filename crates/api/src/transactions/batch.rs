@@ -111,7 +111,14 @@ fn check_size(items: usize) -> Result<(), Problem> {
 }
 
 fn instruction(item: &RawValue) -> Result<NewTransaction, Problem> {
-    from_json::<CreateTransaction>(item.get().as_bytes())?.instruct(None)
+    let body: CreateTransaction = from_json(item.get().as_bytes())?;
+    body.instruct(None).map_err(|problem| match problem.code() {
+        // The usual words speak of the header, which a batch must not have.
+        Code::IdempotencyKeyMissing => problem.detail(
+            "Give each item an idempotency_key: a name for this payment that no other payment of the account bears.",
+        ),
+        _ => problem,
+    })
 }
 
 type Outcome = Result<Accepted, Problem>;

@@ -66,6 +66,7 @@ impl TryFrom<Params> for Search {
     type Error = Problem;
 
     fn try_from(mut params: Params) -> Result<Self, Problem> {
+        let of_one_account = params.has("account_id");
         let account_id = params
             .take_with("account_id", rules::UUID_RULE, rules::parse_uuid)
             .map(AccountId);
@@ -73,7 +74,7 @@ impl TryFrom<Params> for Search {
             status: params.take("status", rules::STATUS_RULE),
             transaction_type: params.take("type", rules::TYPE_RULE),
         };
-        if filter.status.is_some() && account_id.is_none() {
+        if filter.status.is_some() && !of_one_account {
             params.refuse(
                 "status",
                 "needs_account_id",

@@ -54,6 +54,8 @@ async fn each_item_has_its_own_result(pool: PgPool) {
     assert_eq!(results[0]["transaction"], results[2]["transaction"]);
     assert_eq!(results[3]["problem"]["code"], "idempotency_key_reused");
     assert_eq!(results[5]["problem"]["code"], "idempotency_key_missing");
+    let keyless = results[5]["problem"]["detail"].as_str().unwrap();
+    assert!(!keyless.contains("header"), "{keyless}");
     assert_eq!(
         results[5]["problem"]["request_id"],
         answer.header("x-request-id")

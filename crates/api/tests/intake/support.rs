@@ -45,7 +45,14 @@ impl Fixture {
         let wake_up_ends = CancellationToken::new();
         let wake_up = WakeUp::start(session, wake_up_ends.clone());
         let tasks = TaskTracker::new();
-        let intake = Intake::start(settings, &serializable, "transactions", &wake_up, &tasks);
+        let intake = Intake::start(
+            settings,
+            &serializable,
+            database.answer_timeout(),
+            "transactions",
+            &wake_up,
+            &tasks,
+        );
         let account = open_account(&pool, "EUR").await;
         Self {
             intake,
