@@ -121,3 +121,24 @@ fn as_role(pool: &PgPool, role: &str) -> PgPool {
     config.database_url = options.into();
     config.pool()
 }
+
+#[sqlx::test(migrator = "common::db::MIGRATOR")]
+async fn transactions_are_found_by_their_primary_key(pool: PgPool) {
+    let worker = worker_pool(&pool, Isolation::Serializable);
+    let events = mixed(&pool, 3, 60).await;
+    let scans = |index| {
+        let sql = "SELECT idx_scan FROM pg_stat_user_indexes WHERE indexrelname = $1";
+        sqlx::query_scalar::<_, i64>(sql)
+            .bind(index)
+            .fetch_one(&pool)
+    };
+    let by_listing = scans("transactions_listing").await.unwrap();
+    apply(&worker, &events).await.unwrap();
+    worker.close().await;
+    // The counts arrive when the session that made them ends.
+    while scans("transactions_pkey").await.unwrap() < 60 {
+        tokio::task::yield_now().await;
+    }
+    // The listing index leads to the same rows, over pages that the api writes to all the time.
+    assert_eq!(scans("transactions_listing").await.unwrap(), by_listing);
+}
