@@ -13,8 +13,9 @@ use tracing::{info, warn};
 /// How a service ends.
 #[derive(Args, Clone, Copy, Debug)]
 pub struct ShutdownSettings {
-    /// How long work under way may take to finish after SIGTERM or SIGINT, in milliseconds
-    #[arg(long, env, default_value_t = 8_000, value_parser = clap::value_parser!(u64).range(0..=600_000))]
+    /// How long work under way may take to finish after SIGTERM or SIGINT, in milliseconds; longer
+    /// than a request may take, shorter than a process manager waits before it kills
+    #[arg(long, env, default_value_t = 25_000, value_parser = clap::value_parser!(u64).range(0..=600_000))]
     pub shutdown_grace_ms: u64,
 }
 

@@ -1,7 +1,10 @@
 use std::{sync::Arc, time::Duration};
 
 use sqlx::{Connection, PgConnection, postgres::PgConnectOptions};
-use tokio::{sync::Notify, time::sleep};
+use tokio::{
+    sync::Notify,
+    time::{sleep, timeout},
+};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
@@ -10,6 +13,8 @@ pub const CHANNEL: &str = "postonce_outbox";
 
 /// The shortest time between two hints: a crowd of commits needs no more.
 const HINT_INTERVAL: Duration = Duration::from_millis(2);
+/// How long the side connection may take to answer.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long to wait before connecting again after a failure; the publisher polls meanwhile.
 const RECONNECT_PAUSE: Duration = Duration::from_secs(1);
 
@@ -54,12 +59,21 @@ async fn forward_over_one_connection(
     session: &PgConnectOptions,
     pending: &Notify,
 ) -> Result<(), sqlx::Error> {
-    let mut connection = PgConnection::connect_with(session).await?;
+    let mut connection = in_time(PgConnection::connect_with(session)).await?;
     loop {
         pending.notified().await;
-        sqlx::query!("SELECT pg_notify($1, '')", CHANNEL)
-            .execute(&mut connection)
-            .await?;
+        let hint = sqlx::query!("SELECT pg_notify($1, '')", CHANNEL);
+        in_time(hint.execute(&mut connection)).await?;
         sleep(HINT_INTERVAL).await;
     }
+}
+
+/// A connection whose other end is gone would never answer.
+async fn in_time<T>(
+    answer: impl Future<Output = Result<T, sqlx::Error>>,
+) -> Result<T, sqlx::Error> {
+    let silent = || sqlx::Error::Io(std::io::ErrorKind::TimedOut.into());
+    timeout(ANSWER_TIMEOUT, answer)
+        .await
+        .unwrap_or_else(|_| Err(silent()))
 }

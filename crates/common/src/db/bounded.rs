@@ -1,0 +1,58 @@
+use std::{io, time::Duration};
+
+use sqlx::{Error, PgConnection, PgPool, Postgres, pool::PoolConnection};
+use tokio::time::timeout;
+
+use super::DatabaseSettings;
+
+/// How much longer than the server's own statement timeout an answer may take. Where the server is
+/// there, its timeout comes first.
+const ANSWER_MARGIN: Duration = Duration::from_secs(2);
+
+impl DatabaseSettings {
+    /// How long to wait for the answer to a statement before its connection counts as dead.
+    #[must_use]
+    pub fn answer_timeout(&self) -> Duration {
+        Duration::from_millis(self.database_statement_timeout_ms) + ANSWER_MARGIN
+    }
+}
+
+/// A connection at work. It goes back to its pool only when the work has come to an end: the pool
+/// asks a returning connection whether it lives, without a limit, and one whose other end is gone
+/// would keep its place in the pool until TCP gives up.
+struct Working {
+    connection: PoolConnection<Postgres>,
+    finished: bool,
+}
+
+impl Drop for Working {
+    fn drop(&mut self) {
+        if !self.finished {
+            self.connection.close_on_drop();
+        }
+    }
+}
+
+/// Runs work on a connection of the pool, for at most so long. A connection that says nothing for
+/// longer, or whose work is dropped, is closed.
+///
+/// # Errors
+/// The work's own, the pool's, or [`io::ErrorKind::TimedOut`] when the limit has passed: what the
+/// work did is unknown then.
+pub async fn bounded<T, E, F>(pool: &PgPool, limit: Duration, work: F) -> Result<T, E>
+where
+    F: AsyncFnOnce(&mut PgConnection) -> Result<T, E>,
+    E: From<Error>,
+{
+    let connection = pool.acquire().await?;
+    let mut working = Working {
+        connection,
+        finished: false,
+    };
+    let silent = || E::from(Error::Io(io::ErrorKind::TimedOut.into()));
+    let ended = timeout(limit, work(&mut working.connection))
+        .await
+        .map_err(|_| silent())?;
+    working.finished = true;
+    ended
+}
