@@ -1,4 +1,4 @@
-use std::{net::SocketAddr, sync::Arc};
+use std::{future::pending, net::SocketAddr, pin::pin, sync::Arc};
 
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
@@ -13,6 +13,9 @@ enum Mode {
     Forward,
     /// Connections are cut, and new ones closed at once: the server is away.
     Refuse,
+    /// Connections stay open and nothing comes through any more, now or later: the server's machine
+    /// is gone, or a firewall on the way has forgotten them.
+    Swallow,
 }
 
 /// A TCP forwarder in front of the database or the broker that can be switched off and on.
@@ -82,7 +85,12 @@ impl Proxy {
         self.mode.send_replace(Mode::Refuse);
     }
 
-    /// The server is back.
+    /// The server is gone from now on without a word: connections stay open, and silent for ever.
+    pub fn swallow(&self) {
+        self.mode.send_replace(Mode::Swallow);
+    }
+
+    /// The server is back: new connections reach it.
     pub fn restore(&self) {
         self.mode.send_replace(Mode::Forward);
     }
@@ -100,9 +108,15 @@ async fn accept(
         let mut mode = mode.clone();
         let (server, rewrite) = (server.clone(), rewrite.clone());
         connections.spawn(async move {
-            tokio::select! {
-                () = forward(client, &server, rewrite.as_deref()) => {}
-                _ = mode.wait_for(|mode| *mode == Mode::Refuse) => {}
+            // The server's side of a swallowed connection stays open too: it hears no more of its
+            // client than the client of it.
+            let mut forwarding = pin!(forward(client, &server, rewrite.as_deref()));
+            let changed = tokio::select! {
+                () = &mut forwarding => return,
+                changed = mode.wait_for(|mode| *mode != Mode::Forward) => changed.map(|mode| *mode),
+            };
+            if changed.is_ok_and(|mode| mode == Mode::Swallow) {
+                pending::<()>().await;
             }
         });
         while connections.try_join_next().is_some() {}

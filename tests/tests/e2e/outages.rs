@@ -1,4 +1,4 @@
-use e2e::{Kind, Payment, Service, Setup, Traffic, eventually, test_with};
+use e2e::{Kind, Payment, Service, Setup, Stack, Traffic, eventually, test_with};
 use futures_util::future::join_all;
 
 fn behind_proxies() -> Setup {
@@ -95,6 +95,38 @@ fn while_the_database_is_away_a_payment_is_answered_503() {
         client.insist(&payment).await;
         assert_eq!(stack.audit().await.processed(), 1);
     });
+}
+
+#[test]
+fn a_database_that_goes_silent_is_given_up_by_the_worker() {
+    test_with(behind_proxies(), async |stack| {
+        silent_database(stack, Kind::Worker).await
+    });
+}
+
+/// As when the database's machine dies and another takes over its address: what was connected hears
+/// nothing any more, not even an end. Only one service is cut off, so that the others show it up.
+async fn silent_database(stack: &Stack, cut_off: Kind) {
+    let mut services = Vec::new();
+    for kind in Kind::ALL {
+        let through = (kind == cut_off).then(|| stack.database_proxy().address());
+        let url = stack.database.url(kind.role(), through);
+        services.push(stack.launch_with(kind, &[("DATABASE_URL", &url)]).await);
+    }
+    join_all(services.iter().map(Service::ready)).await;
+    let client = stack.client().await;
+    let accounts = [client.open_account().await, client.open_account().await];
+    let traffic = Traffic::start(&client, &stack.book, &accounts, 4);
+    traffic.flow(40).await;
+    stack.database_proxy().swallow();
+    for service in services.iter().filter(|service| service.kind() == cut_off) {
+        says_why(service, "database").await;
+    }
+    stack.database_proxy().restore();
+    join_all(services.iter().map(Service::ready)).await;
+    traffic.flow(40).await;
+    traffic.stop().await;
+    stack.audit().await;
 }
 
 /// Waits until a service says what is missing, and that it is no more than starting.
