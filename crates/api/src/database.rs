@@ -1,7 +1,8 @@
 use std::time::Duration;
 
+use common::db::bounded;
 use metrics::{counter, describe_counter};
-use sqlx::{PgPool, Postgres, pool::PoolConnection};
+use sqlx::{PgConnection, PgPool};
 use tokio::time::timeout;
 
 use crate::problem::{Code, Problem};
@@ -35,24 +36,43 @@ impl Database {
     /// The work's own; `unavailable` without a connection; `timeout`.
     pub(crate) async fn run<T, E, F>(&self, work: F) -> Result<T, Problem>
     where
-        F: AsyncFnOnce(&mut PoolConnection<Postgres>) -> Result<T, E>,
+        F: AsyncFnOnce(&mut PgConnection) -> Result<T, E>,
         E: Into<Problem>,
     {
-        let timed = timeout(self.request_timeout, async {
-            let mut connection = self.acquire().await?;
-            work(&mut connection).await.map_err(Into::into)
+        let bounded = bounded(&self.pool, self.request_timeout, async |connection| {
+            work(connection)
+                .await
+                .map_err(|error| Failure::Work(error.into()))
         });
-        timed
-            .await
-            .unwrap_or_else(|elapsed| Err(Problem::new(Code::Timeout).because(elapsed)))
+        match timeout(self.request_timeout, bounded).await {
+            Ok(done) => done.map_err(Failure::into_problem),
+            Err(elapsed) => Err(Problem::new(Code::Timeout).because(elapsed)),
+        }
     }
+}
 
-    async fn acquire(&self) -> Result<PoolConnection<Postgres>, Problem> {
-        self.pool.acquire().await.map_err(|error| {
-            if matches!(error, sqlx::Error::PoolTimedOut) {
-                counter!("db_pool_acquire_timeouts_total", "pool" => "general").increment(1);
+/// Why a request's work was not done.
+enum Failure {
+    Work(Problem),
+    Connection(sqlx::Error),
+}
+
+impl From<sqlx::Error> for Failure {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Connection(error)
+    }
+}
+
+impl Failure {
+    fn into_problem(self) -> Problem {
+        match self {
+            Self::Work(problem) => problem,
+            Self::Connection(error) => {
+                if matches!(error, sqlx::Error::PoolTimedOut) {
+                    counter!("db_pool_acquire_timeouts_total", "pool" => "general").increment(1);
+                }
+                error.into()
             }
-            error.into()
-        })
+        }
     }
 }

@@ -123,10 +123,11 @@ async fn find(
         Some(_) => sql::nth_behind(connection, search.after, examined.into()).await?,
         None => None,
     };
-    let limit = i64::from(search.limit) + 1;
-    let rows = sql::list(connection, search.after, stop, search.status, limit).await?;
     // The row at which the search stopped is the first of the next page's.
     let stopped_at = stop.map(|id| id.as_u128() - 1);
+    let last = stopped_at.map_or(Uuid::max(), Uuid::from_u128);
+    let limit = i64::from(search.limit) + 1;
+    let rows = sql::list(connection, search.after, last, search.status, limit).await?;
     Ok(search
         .listing
         .page(rows, search.limit, stopped_at, |account| {

@@ -73,11 +73,12 @@ pub(super) async fn nth_behind(
     .await
 }
 
-/// Accounts behind an id and before another, in id order.
+/// Accounts behind an id and up to another, in id order. Both bounds are plain comparisons, so that
+/// the index ends the scan under a generic plan too.
 pub(super) async fn list(
     connection: &mut PgConnection,
     after: Uuid,
-    before: Option<Uuid>,
+    last: Uuid,
     status: Option<AccountStatus>,
     limit: i64,
 ) -> Result<Vec<Account>, sqlx::Error> {
@@ -87,12 +88,12 @@ pub(super) async fn list(
                   entry_count, created_at, updated_at
              FROM accounts
             WHERE id > $1
-              AND ($2::uuid IS NULL OR id < $2)
+              AND id <= $2
               AND ($3::text IS NULL OR status = $3)
             ORDER BY id
             LIMIT $4"#,
         after,
-        before,
+        last,
         status.map(AccountStatus::as_str),
         limit,
     )

@@ -1,7 +1,7 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use clap::Args;
-use common::admin::Component;
+use common::{admin::Component, db::bounded};
 use sqlx::PgPool;
 use tokio::{
     sync::{Notify, watch},
@@ -151,8 +151,12 @@ impl Loader {
     }
 
     async fn load(&self, began: Instant) {
-        match timeout(LOAD_TIMEOUT, self.read()).await {
-            Ok(Ok(keys)) => {
+        let read = bounded(&self.pool, LOAD_TIMEOUT, async |connection| {
+            sql::live_keys(connection).await
+        });
+        match timeout(LOAD_TIMEOUT, read).await {
+            Ok(Ok(rows)) => {
+                let keys = rows.into_iter().filter_map(live_key).collect();
                 self.database.set_ready();
                 self.known.send_replace(Known {
                     keys: Arc::new(keys),
@@ -171,12 +175,6 @@ impl Loader {
     fn failed(&self, began: Instant, reason: String) {
         self.database.set_unready(reason);
         self.known.send_modify(|known| known.tried_at = Some(began));
-    }
-
-    async fn read(&self) -> Result<HashMap<KeyHash, LiveKey>, sqlx::Error> {
-        let mut connection = self.pool.acquire().await?;
-        let rows = sql::live_keys(&mut connection).await?;
-        Ok(rows.into_iter().filter_map(live_key).collect())
     }
 }
 

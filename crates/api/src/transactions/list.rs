@@ -163,10 +163,11 @@ async fn find(
         ..
     } = search;
     let stop = stop(connection, search, examined).await?;
+    let above = stop.unwrap_or(Uuid::nil());
     let rows_max = i64::from(limit) + 1;
     let rows = match account_id {
-        Some(id) => sql::list_of_account(connection, id, below, stop, filter, rows_max).await?,
-        None => sql::list(connection, below, stop, filter.transaction_type, rows_max).await?,
+        Some(id) => sql::list_of_account(connection, id, below, above, filter, rows_max).await?,
+        None => sql::list(connection, below, above, filter.transaction_type, rows_max).await?,
     };
     // The row at which the search stopped is the first of the next page's.
     let stopped_at = stop.map(|id| id.as_u128() + 1);

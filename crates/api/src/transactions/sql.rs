@@ -37,11 +37,12 @@ pub(super) async fn nth_below(
     .await
 }
 
-/// Transactions of all accounts below an id and above another, newest first.
+/// Transactions of all accounts below an id and above another, newest first. Both bounds are plain
+/// comparisons, so that the index ends the scan under a generic plan too.
 pub(super) async fn list(
     connection: &mut PgConnection,
     below: Uuid,
-    above: Option<Uuid>,
+    above: Uuid,
     transaction_type: Option<TransactionType>,
     limit: i64,
 ) -> Result<Vec<Transaction>, sqlx::Error> {
@@ -53,7 +54,7 @@ pub(super) async fn list(
                   processed_at
              FROM transactions
             WHERE id < $1
-              AND ($2::uuid IS NULL OR id > $2)
+              AND id > $2
               AND ($3::text IS NULL OR type = $3)
             ORDER BY id DESC
             LIMIT $4"#,
@@ -97,7 +98,7 @@ pub(super) async fn list_of_account(
     connection: &mut PgConnection,
     account_id: AccountId,
     below: Uuid,
-    above: Option<Uuid>,
+    above: Uuid,
     filter: Filter,
     limit: i64,
 ) -> Result<Vec<Transaction>, sqlx::Error> {
@@ -110,7 +111,7 @@ pub(super) async fn list_of_account(
              FROM transactions
             WHERE account_id = $1
               AND id < $2
-              AND ($3::uuid IS NULL OR id > $3)
+              AND id > $3
               AND ($4::text IS NULL OR status = $4)
               AND ($5::text IS NULL OR type = $5)
             ORDER BY id DESC
