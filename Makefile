@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 .PHONY: help up down status logs env seed reset test e2e fmt lint deny sqlx-prepare openapi \
-        env-example check-generated check-scripts ci
+        env-example check-generated check-api check-scripts ci
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -45,6 +45,8 @@ check-generated: ## fail if .sqlx, docs/openapi.json or .env.example differ from
 	@infra/checks/openapi.sh check
 	@infra/checks/settings.sh check
 	@infra/local/test.sh infra/checks/sqlx.sh check
+check-api: ## hold the API to its OpenAPI document: generate clients, run schemathesis (minutes)
+	@infra/local/test.sh infra/openapi/check.sh
 check-scripts: ## shellcheck over every script, where it is installed
 	@infra/checks/scripts.sh
 ci: ## what CI runs

@@ -11,7 +11,7 @@ example=.env.example
 # from clap's "--flag <VALUE> description [env: NAME=] [default: value]", wrapped as it may be.
 help_rows() {
     # A clean environment: --help shows the values that are set.
-    env -i "target/debug/$1" "${@:2}" --help | awk -v service="$1" '
+    env -i "${CARGO_TARGET_DIR:-target}/debug/$1" "${@:2}" --help | awk -v service="$1" '
         function row() {
             gsub(/ +/, " ", text)
             if (!match(text, /\[env: [A-Z0-9_]+/)) return

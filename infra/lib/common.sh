@@ -2,7 +2,7 @@
 # What every script under infra/ starts with: strict mode, the clone's root, and how to speak.
 set -euo pipefail
 
-root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd -P)
 # Exported, so that the smallest helper finds the clone whatever folder it is called from.
 export root
 

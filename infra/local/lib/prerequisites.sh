@@ -100,8 +100,11 @@ without_main_cluster() {
     local conf=/etc/postgresql-common/createcluster.d/postonce.conf status=0
     become_root mkdir -p "${conf%/*}"
     echo 'create_main_cluster = false' | become_root tee "$conf" >/dev/null
+    # Left behind by an interruption, it would follow the user's next installation too.
+    trap 'become_root rm -f /etc/postgresql-common/createcluster.d/postonce.conf' EXIT
     "$@" || status=$?
     become_root rm -f "$conf"
+    trap - EXIT
     return "$status"
 }
 
