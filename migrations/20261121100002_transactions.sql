@@ -26,9 +26,10 @@ CREATE TABLE transactions (
     CONSTRAINT transactions_final_has_time
         CHECK ((status IN ('PROCESSED', 'FAILED')) = (processed_at IS NOT NULL))
 )
--- Each row is updated once, PENDING to its final state: half of each page stays free for that
--- second version, which makes the update HOT even when one slice of the worker ends a whole page.
-WITH (fillfactor = 50);
+-- Each row is updated once, PENDING to its final state, which is a little longer: more than half of
+-- each page stays free for that second version, so that the update is HOT even when one slice of the
+-- worker ends a whole page (measured: at 50, 67 of 1,200 were not; at 45, none).
+WITH (fillfactor = 45);
 
 -- Serves: GET /v1/transactions?account_id=…, newest first. There is none on status: it would end
 -- the HOT updates.
