@@ -100,7 +100,7 @@ fn while_the_database_is_away_a_payment_is_answered_503() {
 #[test]
 fn a_database_that_goes_silent_is_given_up_by_the_worker() {
     test_with(behind_proxies(), async |stack| {
-        silent_database(stack, Kind::Worker).await
+        silent_database(stack, Kind::Worker).await;
     });
 }
 
