@@ -16,7 +16,6 @@ use std::{sync::Arc, time::Duration};
 use chrono::Utc;
 use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 pub(crate) use sql::SESSION_OPTIONS;
-use sqlx::PgPool;
 use tokio::{
     sync::{Notify, watch},
     time::{Instant, sleep, sleep_until},
@@ -26,6 +25,7 @@ use uuid::Uuid;
 
 use self::{couriers::Couriers, flights::Flights, troubles::Troubles};
 use crate::{
+    Database,
     backoff::Backoff,
     courier::Signals,
     health::HealthSide,
@@ -58,12 +58,12 @@ pub(crate) enum Outcome {
 
 /// What a cycle shares with the publisher's other parts.
 pub(crate) struct CycleParts {
-    pub(crate) pool: PgPool,
+    pub(crate) database: Database,
     pub(crate) ownership: Arc<Ownership>,
     pub(crate) topics: watch::Receiver<TopicsState>,
     pub(crate) recheck_topics: Arc<Notify>,
     pub(crate) wake: Arc<Notify>,
-    pub(crate) database: HealthSide,
+    pub(crate) outbox: HealthSide,
     pub(crate) broker: HealthSide,
     pub(crate) lanes: HealthSide,
 }
@@ -163,15 +163,17 @@ impl Cycle {
         loop {
             let started = Instant::now();
             let draining = token.is_cancelled();
+            self.parts.ownership.step_begins(started);
             let outcome = self.step(draining).await;
             match &outcome {
                 Ok(_) => {
                     failures.reset();
-                    self.parts.database.set_ready();
+                    self.parts.ownership.step_succeeded();
+                    self.parts.outbox.set_ready();
                 }
                 Err(error) => {
                     let reason = format!("the outbox cannot be read or marked: {error}");
-                    self.parts.database.set_unready(reason);
+                    self.parts.outbox.set_unready(reason);
                 }
             }
             match outcome {

@@ -4,12 +4,22 @@
 use std::{sync::Arc, time::Duration};
 
 use common::outbox::CHANNEL;
-use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
-use tokio::{sync::Notify, time::sleep};
+use sqlx::{
+    Executor,
+    postgres::{PgConnectOptions, PgListener, PgPoolOptions},
+};
+use tokio::{
+    sync::Notify,
+    time::{sleep, timeout},
+};
 use tracing::debug;
 
 use crate::backoff::Backoff;
 
+/// How long a connection may be silent before it is asked whether it lives.
+const SILENCE_MAX: Duration = Duration::from_secs(10);
+/// How long an answer may take; past it the connection counts as lost.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
 /// Pauses between attempts to listen.
 const RECONNECT_PAUSE_FIRST: Duration = Duration::from_millis(100);
 const RECONNECT_PAUSE_MAX: Duration = Duration::from_secs(5);
@@ -34,13 +44,29 @@ async fn listen_over_one_connection(
     let pool = PgPoolOptions::new()
         .max_connections(1)
         .connect_lazy_with(session.clone());
-    let mut listener = PgListener::connect_with(&pool).await?;
-    listener.listen(CHANNEL).await?;
+    let mut listener = in_time(PgListener::connect_with(&pool)).await?;
+    in_time(listener.listen(CHANNEL)).await?;
     backoff.reset();
     // What was written before the connection listened gave its hint to nobody.
     wake.notify_one();
-    while listener.try_recv().await?.is_some() {
-        wake.notify_one();
+    loop {
+        match timeout(SILENCE_MAX, listener.try_recv()).await {
+            Ok(Ok(Some(_))) => wake.notify_one(),
+            Ok(Ok(None)) => return Ok(()),
+            Ok(Err(error)) => return Err(error),
+            // Nobody wrote, or the other end is gone without a word.
+            Err(_) => {
+                in_time(listener.execute("/* ping */")).await?;
+            }
+        }
     }
-    Ok(())
+}
+
+async fn in_time<T>(
+    answer: impl Future<Output = Result<T, sqlx::Error>>,
+) -> Result<T, sqlx::Error> {
+    let silent = || sqlx::Error::Io(std::io::ErrorKind::TimedOut.into());
+    timeout(ANSWER_TIMEOUT, answer)
+        .await
+        .unwrap_or_else(|_| Err(silent()))
 }

@@ -5,11 +5,10 @@ mod sql;
 use std::{sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
-use sqlx::PgPool;
 use tokio::time::sleep;
 use tracing::{debug, warn};
 
-use crate::lanes::Ownership;
+use crate::{Database, lanes::Ownership};
 
 /// Most rows looked at in one statement.
 const BATCH_ROWS_MAX: i64 = 1_000;
@@ -27,11 +26,12 @@ enum Step {
     RoundDone,
 }
 
-/// Removes old rows again and again, on the one instance that owns the first lane.
-pub(crate) async fn run(pool: PgPool, ownership: Arc<Ownership>, retention: Duration) {
+/// Removes old rows again and again, on the one instance that owns the first lane. Without
+/// retention too: rows may have been published before it was switched off.
+pub(crate) async fn run(database: Database, ownership: Arc<Ownership>, retention: Duration) {
     loop {
         if ownership.is_first() {
-            match remove_old(&pool, retention).await {
+            match remove_old(&database, retention).await {
                 Ok(0) => {}
                 Ok(removed) => debug!(removed, "old outbox rows removed"),
                 Err(error) => warn!(%error, "old outbox rows could not be removed"),
@@ -43,11 +43,11 @@ pub(crate) async fn run(pool: PgPool, ownership: Arc<Ownership>, retention: Dura
 
 /// One round: removes all rows that were published longer ago than `retention`, in bounded batches
 /// from the lowest seq on. Pending rows stay, however old they are.
-pub async fn remove_old(pool: &PgPool, retention: Duration) -> Result<u64, sqlx::Error> {
+pub async fn remove_old(database: &Database, retention: Duration) -> Result<u64, sqlx::Error> {
     let mut after_seq = 0;
     let mut removed = 0;
     loop {
-        let (step, batch) = remove_batch(pool, after_seq, retention).await?;
+        let (step, batch) = remove_batch(database, after_seq, retention).await?;
         removed += batch;
         match step {
             Step::Walked { seq } => after_seq = seq,
@@ -58,14 +58,16 @@ pub async fn remove_old(pool: &PgPool, retention: Duration) -> Result<u64, sqlx:
 }
 
 async fn remove_batch(
-    pool: &PgPool,
+    database: &Database,
     after_seq: i64,
     retention: Duration,
 ) -> Result<(Step, u64), sqlx::Error> {
-    let mut connection = pool.acquire().await?;
-    let published_before = sql::time_ago(&mut connection, retention.as_secs_f64()).await?;
-    let batch =
-        sql::remove_batch(&mut connection, after_seq, BATCH_ROWS_MAX, published_before).await?;
+    let work = database.run(async |connection| {
+        let before = sql::time_ago(connection, retention.as_secs_f64()).await?;
+        let batch = sql::remove_batch(connection, after_seq, BATCH_ROWS_MAX, before).await?;
+        Ok((before, batch))
+    });
+    let (published_before, batch) = work.await?;
     let removed = u64::try_from(batch.removed).unwrap_or(0);
     Ok((next(&batch, published_before), removed))
 }

@@ -3,6 +3,7 @@
 mod backoff;
 mod courier;
 mod cycle;
+mod database;
 mod gauges;
 mod health;
 mod hint;
@@ -14,14 +15,15 @@ mod resend;
 mod settings;
 mod topics;
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use common::{admin::Readiness, db::Isolation, telemetry::sample_pool};
+pub use database::Database;
 pub use gauges::sample as sample_outbox;
 pub use housekeeping::remove_old;
 pub use resend::{ResendError, expectation, resend};
 pub use settings::{Command, KafkaSettings, PublishingSettings, Settings};
-use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
+use sqlx::postgres::PgConnectOptions;
 use tokio::{sync::watch, task::JoinSet};
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use tracing::warn;
@@ -67,12 +69,12 @@ struct Components {
 async fn publish(settings: Settings, components: Components, token: CancellationToken) {
     let (topics_sender, topics) = watch::channel(TopicsState::NotReady);
     let parts = CycleParts {
-        pool: pool(&settings),
+        database: database(&settings),
         ownership: Arc::default(),
         topics,
         recheck_topics: Arc::default(),
         wake: Arc::default(),
-        database: components.database.quiet_side(),
+        outbox: components.database.quiet_side(),
         broker: components.broker.quiet_side(),
         lanes: components.lanes.needed_side(),
     };
@@ -109,14 +111,14 @@ async fn publish(settings: Settings, components: Components, token: Cancellation
 fn watch_over(background: &mut JoinSet<()>, settings: &Settings, parts: &CycleParts) {
     background.spawn(hint::listen(session(settings), Arc::clone(&parts.wake)));
     background.spawn(lag::run(settings.kafka.clone()));
-    background.spawn(gauges::run(parts.pool.clone()));
+    background.spawn(gauges::run(parts.database.clone()));
     let forever = CancellationToken::new();
-    background.spawn(sample_pool(parts.pool.clone(), SERVICE, forever));
-    let retention = settings.publishing.outbox_retention;
-    if !retention.is_zero() {
-        let ownership = Arc::clone(&parts.ownership);
-        background.spawn(housekeeping::run(parts.pool.clone(), ownership, retention));
-    }
+    background.spawn(sample_pool(parts.database.pool(), SERVICE, forever));
+    background.spawn(housekeeping::run(
+        parts.database.clone(),
+        Arc::clone(&parts.ownership),
+        settings.publishing.outbox_retention,
+    ));
 }
 
 fn session(settings: &Settings) -> PgConnectOptions {
@@ -125,13 +127,7 @@ fn session(settings: &Settings) -> PgConnectOptions {
         .session(&settings.database, SERVICE, Isolation::ReadCommitted)
 }
 
-fn pool(settings: &Settings) -> PgPool {
-    PgPoolOptions::new()
-        .max_connections(settings.database.database_connections_max)
-        .acquire_timeout(Duration::from_millis(
-            settings.database.database_acquire_timeout_ms,
-        ))
-        // A broken connection shows itself at its first statement, and every caller tries again.
-        .test_before_acquire(false)
-        .connect_lazy_with(session(settings).options(cycle::SESSION_OPTIONS))
+fn database(settings: &Settings) -> Database {
+    let session = session(settings).options(cycle::SESSION_OPTIONS);
+    Database::new(settings.database.pool(session), &settings.database)
 }

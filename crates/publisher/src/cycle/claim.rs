@@ -60,32 +60,42 @@ impl Cycle {
         let numbers = self.rotated(lanes);
         let lane_rows_max = i64::from(self.settings.publish_lane_rows_max);
         let rows_max = i64::try_from(room).unwrap_or(i64::MAX);
-        let mut connection = self.parts.pool.acquire().await?;
-        let rows = sql::pending(&mut connection, &numbers, lane_rows_max, rows_max);
-        let mut rows = pin!(rows);
+        let database = self.parts.database.clone();
         let mut ended = LaneSet::EMPTY;
         let mut seen = 0;
-        while let Some(row) = rows.try_next().await? {
-            seen += 1;
-            let Some(lane) = Lane::from_number(row.lane) else {
-                continue;
-            };
-            if ended.contains(lane) {
-                continue;
+        // What was handed over before the time is up is on its way, as its flights know.
+        let claimed = database.run(async |connection| {
+            let rows = sql::pending(connection, &numbers, lane_rows_max, rows_max);
+            let mut rows = pin!(rows);
+            while let Some(row) = rows.try_next().await? {
+                seen += 1;
+                self.send_unless(&mut ended, &row);
             }
-            match self.send(lane, &row, Route::Main) {
-                Ok(()) => {}
-                Err(Halt::Lane) => ended.insert(lane),
-                Err(Halt::All) => ended = LaneSet::ALL,
-            }
-            self.first_lane = row.lane;
-        }
+            Ok(())
+        });
+        claimed.await?;
         Ok(match seen {
             0 => Outcome::Idle,
             // If a lane or all had to stop, looking again at once would find the same rows.
             seen if seen == room && ended.is_empty() => Outcome::Full,
             _ => Outcome::Moved,
         })
+    }
+
+    /// Sends a row, unless its lane has come to its end for this claim.
+    fn send_unless(&mut self, ended: &mut LaneSet, row: &PendingRow) {
+        let Some(lane) = Lane::from_number(row.lane) else {
+            return;
+        };
+        if ended.contains(lane) {
+            return;
+        }
+        match self.send(lane, row, Route::Main) {
+            Ok(()) => {}
+            Err(Halt::Lane) => ended.insert(lane),
+            Err(Halt::All) => *ended = LaneSet::ALL,
+        }
+        self.first_lane = row.lane;
     }
 
     /// The lanes' numbers, beginning where the last claim ended.
@@ -119,11 +129,15 @@ impl Cycle {
             return Ok(());
         }
         let lanes = [lane.number()];
-        let mut connection = self.parts.pool.acquire().await?;
-        let first = pin!(sql::pending(&mut connection, &lanes, 1, 1))
-            .try_next()
-            .await?;
-        match first.filter(|row| Some(row.seq) <= self.troubles.until_seq(lane)) {
+        let first = self.parts.database.run(async |connection| {
+            let rows = sql::pending(connection, &lanes, 1, 1);
+            rows.try_collect::<Vec<PendingRow>>().await
+        });
+        match first
+            .await?
+            .pop()
+            .filter(|row| Some(row.seq) <= self.troubles.until_seq(lane))
+        {
             Some(row) => {
                 // A refusal is told by its own means, and any other halt means: later.
                 let _ = self.send(lane, &row, Route::Probe);

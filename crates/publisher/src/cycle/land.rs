@@ -3,6 +3,7 @@
 use std::mem;
 
 use common::types::Lane;
+use sqlx::PgConnection;
 use tokio::time::Instant;
 use tracing::{debug, error};
 
@@ -81,28 +82,37 @@ impl Cycle {
     }
 
     /// Marks what arrived, and writes on refused rows why. Only then are their lanes free: a lane
-    /// whose marks are not written would be claimed from rows that were sent already.
+    /// whose marks are not written would be claimed from rows that were sent already. Marks of which
+    /// nobody knows whether they were written are written again.
     pub(super) async fn settle(&mut self) -> Result<(), sqlx::Error> {
         if !self.landed.seqs.is_empty() || !self.refusals.is_empty() {
-            let mut connection = self.parts.pool.acquire().await?;
-            self.mark(&mut connection).await?;
-            while let Some(refusal) = self.refusals.last() {
-                let Refusal {
-                    seq,
-                    account_id,
-                    reason,
-                } = refusal;
-                if !sql::record_refusal(&mut connection, *seq, *account_id, reason).await? {
-                    debug!(seq, "a refused row is not pending any more");
-                }
-                self.refusals.pop();
-            }
+            let database = self.parts.database.clone();
+            let written = database.run(async |connection| {
+                self.mark(connection).await?;
+                self.record_refusals(connection).await
+            });
+            written.await?;
         }
         self.parts.ownership.set_busy(self.flights.lanes());
         Ok(())
     }
 
-    async fn mark(&mut self, connection: &mut sqlx::PgConnection) -> Result<(), sqlx::Error> {
+    async fn record_refusals(&mut self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+        while let Some(refusal) = self.refusals.last() {
+            let Refusal {
+                seq,
+                account_id,
+                reason,
+            } = refusal;
+            if !sql::record_refusal(connection, *seq, *account_id, reason).await? {
+                debug!(seq, "a refused row is not pending any more");
+            }
+            self.refusals.pop();
+        }
+        Ok(())
+    }
+
+    async fn mark(&mut self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
         let (seqs, account_ids) = (&self.landed.seqs, &self.landed.account_ids);
         if seqs.is_empty() {
             return Ok(());

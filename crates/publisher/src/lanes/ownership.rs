@@ -12,6 +12,9 @@ use super::LaneSet;
 /// long after its last answer an owner may count on its lanes.
 pub(super) const LEASE: Duration = Duration::from_secs(5);
 
+/// How long the cycle may go without ending a step well before its lanes go to another instance.
+const STEP_TIME_MAX: Duration = Duration::from_secs(15);
+
 /// The lanes this instance owns, shared between the lock session, which takes and gives them up,
 /// and the cycle, which sends their rows.
 #[derive(Debug, Default)]
@@ -26,6 +29,8 @@ struct State {
     leaving: LaneSet,
     /// When the lock session was last known to live.
     confirmed_at: Option<Instant>,
+    /// Since when the cycle has tried in vain, or is trying, to end a step.
+    stepping_since: Option<Instant>,
 }
 
 /// What an instance has to do to come to its fair share.
@@ -72,6 +77,23 @@ impl Ownership {
     /// The lock session answered a question that was asked at this time.
     pub(crate) fn confirm(&self, asked_at: Instant) {
         self.lock().confirmed_at = Some(asked_at);
+    }
+
+    /// The cycle begins a step.
+    pub(crate) fn step_begins(&self, now: Instant) {
+        self.lock().stepping_since.get_or_insert(now);
+    }
+
+    /// The step came to a good end.
+    pub(crate) fn step_succeeded(&self) {
+        self.lock().stepping_since = None;
+    }
+
+    /// Whether the cycle has not ended a step well for so long that another instance should have
+    /// its lanes. (Waiting between steps is no failure, however long it takes.)
+    pub(super) fn is_stalled(&self, now: Instant) -> bool {
+        let since = self.lock().stepping_since;
+        since.is_some_and(|since| since + STEP_TIME_MAX <= now)
     }
 
     /// The lock session took these lanes.
@@ -153,6 +175,22 @@ mod tests {
         assert!(ownership.begin_claim(LaneSet::ALL, now + LEASE).is_empty());
         ownership.confirm(now + LEASE);
         assert!(!ownership.begin_claim(LaneSet::ALL, now + LEASE).is_empty());
+    }
+
+    #[test]
+    fn a_cycle_stalls_when_it_ends_no_step_well_for_too_long() {
+        let now = Instant::now();
+        let ownership = Ownership::default();
+        assert!(!ownership.is_stalled(now));
+        ownership.step_begins(now);
+        ownership.step_begins(now + STEP_TIME_MAX / 2);
+        assert!(!ownership.is_stalled(now + STEP_TIME_MAX / 2));
+        assert!(
+            ownership.is_stalled(now + STEP_TIME_MAX),
+            "the first counts"
+        );
+        ownership.step_succeeded();
+        assert!(!ownership.is_stalled(now + STEP_TIME_MAX * 2));
     }
 
     #[test]

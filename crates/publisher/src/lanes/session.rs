@@ -69,11 +69,13 @@ impl Keeper<'_> {
         session: &PgConnectOptions,
         token: &CancellationToken,
     ) -> Result<(), sqlx::Error> {
+        self.refuse_if_stalled()?;
         let mut connection = in_time(PgConnection::connect_with(session)).await?;
         in_time(sql::announce(&mut connection)).await?;
         let mut ticks = interval(PING_INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while token.run_until_cancelled(ticks.tick()).await.is_some() {
+            self.refuse_if_stalled()?;
             // The lease counts from before the question: the server's clock starts later.
             let asked_at = Instant::now();
             let acquired = in_time(self.balance(&mut connection)).await?;
@@ -85,7 +87,16 @@ impl Keeper<'_> {
             }
         }
         // Locks go with their session; a close that fails ends it all the same.
-        connection.close().await
+        in_time(connection.close()).await
+    }
+
+    /// Who cannot send the rows of lanes must not hold them.
+    fn refuse_if_stalled(&self) -> Result<(), sqlx::Error> {
+        if self.ownership.is_stalled(Instant::now()) {
+            let told = "the publishing cycle has ended no step for too long";
+            return Err(sqlx::Error::Protocol(told.to_owned()));
+        }
+        Ok(())
     }
 
     /// Takes or gives up lanes as the number of instances asks; also the sign of life.

@@ -25,7 +25,9 @@ async fn only_rows_published_long_ago_are_removed(pool: PgPool) {
     .unwrap();
     let week = Duration::from_hours(7 * 24);
     assert_eq!(
-        publisher::remove_old(&world.pool, week).await.unwrap(),
+        publisher::remove_old(&world.database(), week)
+            .await
+            .unwrap(),
         1_000
     );
     assert_eq!(world.pending().await, 500);
@@ -36,7 +38,12 @@ async fn only_rows_published_long_ago_are_removed(pool: PgPool) {
         0
     );
     assert_eq!(world.count("true").await, 1_500);
-    assert_eq!(publisher::remove_old(&world.pool, week).await.unwrap(), 0);
+    assert_eq!(
+        publisher::remove_old(&world.database(), week)
+            .await
+            .unwrap(),
+        0
+    );
 }
 
 #[sqlx::test(migrator = "common::db::MIGRATOR")]
@@ -65,6 +72,12 @@ async fn a_running_publisher_removes_old_rows(pool: PgPool) {
 #[sqlx::test(migrator = "common::db::MIGRATOR")]
 async fn without_retention_a_row_goes_with_its_acknowledgement(pool: PgPool) {
     let world = World::new(pool);
+    // Two were published before retention was switched off.
+    world.append(AccountId::new(), &payloads(2)).await;
+    sqlx::query("UPDATE outbox_events SET status = 'PUBLISHED', published_at = now()")
+        .execute(&world.pool)
+        .await
+        .unwrap();
     let events = world.append(AccountId::new(), &payloads(100)).await;
     let publisher = world.publisher(&["--outbox-retention=0"]);
     eventually("the outbox is empty", || async {

@@ -63,7 +63,7 @@ async fn the_outbox_is_sampled(pool: PgPool) {
     sqlx::query(age).execute(&world.pool).await.unwrap();
     // Publishers of other tests in this process set the same gauges: look until ours shows.
     eventually("the gauges show this outbox", || async {
-        publisher::sample_outbox(&world.pool).await.unwrap();
+        publisher::sample_outbox(&world.database()).await.unwrap();
         let oldest = sum(metrics, "outbox_oldest_pending_age_seconds", "").unwrap();
         let pending = sum(metrics, "outbox_pending_events", "");
         let bytes = sum(metrics, "outbox_table_bytes", "").unwrap();

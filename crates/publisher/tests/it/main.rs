@@ -16,6 +16,8 @@ mod refusals;
 #[cfg(test)]
 mod resend;
 #[cfg(test)]
+mod silence;
+#[cfg(test)]
 mod support;
 #[cfg(test)]
 mod topics;

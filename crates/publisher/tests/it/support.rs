@@ -1,12 +1,13 @@
-use std::{collections::BTreeMap, future::Future, time::Duration};
+use std::{collections::BTreeMap, future::Future, net::SocketAddr, time::Duration};
 
 use common::{
     admin::Readiness,
+    db::DatabaseSettings,
     outbox::{self, OutboxEvent},
     settings::parse_from,
     types::{AccountId, EventId, EventType, Lane, TransactionId},
 };
-use publisher::Settings;
+use publisher::{Database, Settings};
 use rdkafka::{
     ClientConfig,
     admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
@@ -50,6 +51,8 @@ pub(crate) struct World {
     pub(crate) results: String,
     pub(crate) group: String,
     pub(crate) brokers: String,
+    /// Where publishers find the database, if not where the test does.
+    pub(crate) database_address: Option<SocketAddr>,
 }
 
 impl World {
@@ -61,11 +64,16 @@ impl World {
             results: format!("results-{id}"),
             group: format!("worker-{id}"),
             brokers: brokers(),
+            database_address: None,
         }
     }
 
     pub(crate) fn settings(&self, more: &[&str]) -> Settings {
-        let mut url = self.pool.connect_options().to_url_lossy();
+        let mut options = (*self.pool.connect_options()).clone();
+        if let Some(address) = self.database_address {
+            options = options.host("127.0.0.1").port(address.port());
+        }
+        let mut url = options.to_url_lossy();
         // The service's own role: what it may not do, a test must not pass with.
         url.query_pairs_mut()
             .append_pair("options[role]", "postonce_publisher");
@@ -86,6 +94,10 @@ impl World {
             .chain(more.iter().copied())
             .collect();
         parse_from::<Settings>(&arguments).unwrap()
+    }
+
+    pub(crate) fn database(&self) -> Database {
+        Database::new(self.pool.clone(), &DatabaseSettings::default())
     }
 
     pub(crate) fn publisher(&self, more: &[&str]) -> Publisher {
