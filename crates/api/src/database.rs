@@ -39,7 +39,8 @@ impl Database {
         F: AsyncFnOnce(&mut PgConnection) -> Result<T, E>,
         E: Into<Problem>,
     {
-        let bounded = bounded(&self.pool, self.request_timeout, async |connection| {
+        // The outer limit is the one that answers; dropping the work closes its connection.
+        let bounded = bounded(&self.pool, self.request_timeout * 2, async |connection| {
             work(connection)
                 .await
                 .map_err(|error| Failure::Work(error.into()))

@@ -6,6 +6,7 @@ mod json;
 mod path;
 mod query;
 
+pub use body::BodyRoom;
 pub(crate) use idempotency::{IdempotencyHeader, NoIdempotencyHeader};
 pub(crate) use json::{JsonBody, from_json};
 pub(crate) use path::PathId;

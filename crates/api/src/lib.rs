@@ -17,6 +17,7 @@ pub mod settings;
 pub mod transactions;
 
 pub use database::Database;
+pub use extract::BodyRoom;
 pub use routes::app;
 pub use run::{Service, run};
 
@@ -29,6 +30,8 @@ pub struct AppState {
     pub intake: intake::Intake,
     /// The way to everything else.
     pub database: Database,
+    /// Room for the bodies of all requests under way.
+    pub bodies: BodyRoom,
     /// The limits on a request.
     pub server: server::ServerSettings,
     /// How many rows one page may look at.

@@ -11,7 +11,7 @@ use tokio::net::TcpListener;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    AppState, Database, app, auth,
+    AppState, BodyRoom, Database, app, auth,
     intake::Intake,
     server::{self, App},
     settings::Settings,
@@ -82,6 +82,7 @@ impl Service {
             keys: ring,
             intake: start_intake(settings, &intake, &lanes, &end),
             database: Database::new(general.clone(), settings.server.request_timeout()),
+            bodies: BodyRoom::new(settings.server.http_bodies_bytes_max),
             server: settings.server,
             list_examined_rows_max: settings.list_examined_rows_max,
         };

@@ -73,7 +73,8 @@ async fn ready(State(readiness): State<Readiness>) -> Response {
         Json(json!({ "status": "ready" })).into_response()
     } else {
         let body = Json(json!({ "status": "unready", "reasons": reasons }));
-        (StatusCode::SERVICE_UNAVAILABLE, body).into_response()
+        let retry_after = [(header::RETRY_AFTER, "1")];
+        (StatusCode::SERVICE_UNAVAILABLE, retry_after, body).into_response()
     }
 }
 

@@ -164,7 +164,10 @@ impl Loader {
                     tried_at: Some(began),
                 });
             }
-            Ok(Err(error)) => self.failed(began, error.to_string()),
+            Ok(Err(error)) => {
+                warn!(%error, "the API keys cannot be read");
+                self.failed(began, reason(&error));
+            }
             Err(_) => self.failed(
                 began,
                 format!("no answer within {} s", LOAD_TIMEOUT.as_secs()),
@@ -175,6 +178,17 @@ impl Loader {
     fn failed(&self, began: Instant, reason: String) {
         self.database.set_unready(reason);
         self.known.send_modify(|known| known.tried_at = Some(began));
+    }
+}
+
+/// What `/ready`, which is open to everybody, says of an error: not who asks whom.
+fn reason(error: &sqlx::Error) -> String {
+    let code = error
+        .as_database_error()
+        .and_then(sqlx::error::DatabaseError::code);
+    match code {
+        Some(code) => format!("the database refuses (SQLSTATE {code}); the log tells more"),
+        None => "the database cannot be reached; the log tells more".to_owned(),
     }
 }
 

@@ -4,22 +4,49 @@ use axum::{
     http::{HeaderMap, HeaderValue, header},
 };
 use http_body_util::{BodyExt, LengthLimitError, Limited};
-use tokio::time::timeout;
-
-use crate::{
-    problem::{Code, Problem},
-    server::ServerSettings,
+use tokio::{
+    sync::{Semaphore, SemaphorePermit},
+    time::timeout,
 };
 
+use crate::{
+    AppState,
+    problem::{Code, Problem},
+};
+
+/// Room for the bodies of all requests under way: many clients that send slowly would otherwise add
+/// up to any amount of memory.
+#[derive(Debug)]
+pub struct BodyRoom(Semaphore);
+
+impl BodyRoom {
+    /// Room for so many bytes.
+    #[must_use]
+    pub fn new(bytes_max: u32) -> Self {
+        Self(Semaphore::new(bytes_max as usize))
+    }
+
+    fn enter(&self, bytes: u32) -> Result<SemaphorePermit<'_>, Problem> {
+        let room = self.0.try_acquire_many(bytes);
+        room.map_err(|_| Problem::new(Code::Overloaded))
+    }
+}
+
 /// Reads a JSON body within the limits on its size and on the time it takes to arrive.
-pub(super) async fn read(request: Request, settings: &ServerSettings) -> Result<Bytes, Problem> {
+pub(super) async fn read(request: Request, state: &AppState) -> Result<Bytes, Problem> {
+    let settings = &state.server;
     let headers = request.headers();
     check_type(headers)?;
     let bytes_max = settings.http_body_bytes_max;
     // A body that says it is too large need not be read to find out.
-    if declared_bytes(headers).is_some_and(|bytes| bytes > u64::from(bytes_max)) {
-        return Err(too_large(bytes_max));
-    }
+    let declared = declared_bytes(headers).map(u32::try_from);
+    let bytes = match declared {
+        Some(Ok(bytes)) if bytes <= bytes_max => bytes,
+        Some(_) => return Err(too_large(bytes_max)),
+        // In chunks, of which nobody knows how many come.
+        None => bytes_max,
+    };
+    let _room = state.bodies.enter(bytes)?;
     let body = Limited::new(request.into_body(), bytes_max as usize);
     match timeout(settings.body_read_timeout(), collect(body)).await {
         Ok(Ok(bytes)) => Ok(bytes),

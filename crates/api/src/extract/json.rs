@@ -21,7 +21,7 @@ impl<T: DeserializeOwned> FromRequest<Arc<AppState>> for JsonBody<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, state: &Arc<AppState>) -> Result<Self, Problem> {
-        let bytes = body::read(request, &state.server).await?;
+        let bytes = body::read(request, state).await?;
         from_json(&bytes).map(Self)
     }
 }

@@ -130,10 +130,10 @@ codes! {
         "Nothing was done. Send the same request again after the time in Retry-After.";
     /// The database is away.
     Unavailable = "unavailable", SERVICE_UNAVAILABLE, "The service is not available now",
-        "Send the same request again after the time in Retry-After.";
-    /// A read or a repeatable change took too long.
+        "Try again after the time in Retry-After; an account opened without an id of yours may have been opened.";
+    /// It took too long; what it was to change may be changed.
     Timeout = "timeout", GATEWAY_TIMEOUT, "The request took too long",
-        "No answer in time. Send the same request again.";
+        "No answer in time. Send the same request again; an account opened without an id of yours may have been opened already.";
     /// The transaction may have been written.
     OutcomeUnknown = "outcome_unknown", GATEWAY_TIMEOUT, "The outcome is not known",
         "The transaction may have been accepted. Send it again with the same idempotency key: it is never accepted twice.";

@@ -5,13 +5,16 @@ use axum::{
     Router,
     body::{Body, Bytes, HttpBody},
     extract::MatchedPath,
-    http::{HeaderValue, Method, Request, Response, header},
+    http::{
+        Extensions, HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, header,
+    },
 };
 use futures_util::FutureExt;
 use http_body_util::{Either, Full};
 use tower::{Layer, ServiceExt};
 use tower_http::compression::{
-    Compression, CompressionBody, CompressionLayer, predicate::SizeAbove,
+    Compression, CompressionBody, CompressionLayer, Predicate,
+    predicate::{And, SizeAbove},
 };
 use tracing::{Instrument, debug, error, info_span};
 
@@ -25,6 +28,15 @@ use crate::problem::{Code, PROBLEM_JSON, Problem, Raised};
 /// A response's body: what a route answered, compressed where that is worth it, or a problem.
 pub type AppBody = Either<CompressionBody<Body>, Full<Bytes>>;
 
+/// The page's scripts and styles are large and the same for everybody: packing them anew for each
+/// request would let anybody keep the processor busy without a key.
+type Packed = And<SizeAbove, fn(StatusCode, Version, &HeaderMap, &Extensions) -> bool>;
+
+fn is_json(_: StatusCode, _: Version, headers: &HeaderMap, _: &Extensions) -> bool {
+    let content_type = headers.get(header::CONTENT_TYPE);
+    content_type.is_some_and(|value| value.as_bytes().starts_with(b"application/json"))
+}
+
 type Routed = Response<CompressionBody<Body>>;
 
 /// The router, and around it what holds for every request whatever its route: limits, an id, a log
@@ -34,7 +46,7 @@ type Routed = Response<CompressionBody<Body>>;
 /// some allocations, and because the order in which things happen can be read here.
 #[derive(Clone)]
 pub struct App {
-    router: Compression<Router, SizeAbove>,
+    router: Compression<Router, Packed>,
     settings: ServerSettings,
     metrics: HttpMetrics,
 }
@@ -55,7 +67,7 @@ impl App {
         let smallest = SizeAbove::new(settings.http_compression_bytes_min);
         Self {
             router: CompressionLayer::new()
-                .compress_when(smallest)
+                .compress_when(smallest.and(is_json as fn(_, _, &_, &_) -> _))
                 .layer(router),
             settings,
             metrics: HttpMetrics::default(),
@@ -95,7 +107,7 @@ impl App {
 
 /// Checks the limits and asks the router; a panic on the way is a problem like any other.
 async fn route<B>(
-    router: Compression<Router, SizeAbove>,
+    router: Compression<Router, Packed>,
     settings: &ServerSettings,
     mut request: Request<B>,
     context: &Arc<RequestContext>,

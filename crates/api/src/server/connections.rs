@@ -15,6 +15,7 @@ use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::conn::auto,
 };
+use socket2::SockRef;
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
@@ -121,6 +122,12 @@ impl Connection {
         // Responses are written whole; waiting for more to send with them would only delay them.
         if let Err(error) = stream.set_nodelay(true) {
             debug!(%error, "TCP_NODELAY cannot be set");
+        }
+        // hyper has no limit on how long a response may take to be read. The kernel has one, for a
+        // peer that acknowledges nothing as well as for one that opens no window.
+        let unread_max = Some(self.first_request_within);
+        if let Err(error) = SockRef::from(&stream).set_tcp_user_timeout(unread_max) {
+            debug!(%error, "TCP_USER_TIMEOUT cannot be set");
         }
         let spoken = AtomicBool::new(false);
         let service = service_fn(|request: Request<Incoming>| {

@@ -6,11 +6,11 @@ use clap::Args;
 #[derive(Args, Clone, Copy, Debug)]
 pub struct ServerSettings {
     /// Most connections open at once; more wait to be accepted
-    #[arg(long, env, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    #[arg(long, env, default_value_t = 2_048, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub http_connections_max: u32,
 
-    /// How long a request's headers may take to arrive, and how long a connection may stay idle, in
-    /// milliseconds
+    /// How long a request's headers may take to arrive, how long an HTTP/1 connection may stay idle,
+    /// and how long a client may take nothing of what is sent to it, in milliseconds
     #[arg(long, env, default_value_t = 30_000, value_parser = clap::value_parser!(u64).range(100..=600_000))]
     pub http_header_read_timeout_ms: u64,
 
@@ -29,6 +29,10 @@ pub struct ServerSettings {
     /// Largest body of a request, in bytes; beyond it 413
     #[arg(long, env, default_value_t = 1_048_576, value_parser = clap::value_parser!(u32).range(1_024..=67_108_864))]
     pub http_body_bytes_max: u32,
+
+    /// Largest sum of the bodies of all requests under way, in bytes; beyond it 503
+    #[arg(long, env, default_value_t = 67_108_864, value_parser = clap::value_parser!(u32).range(67_108_864..=2_147_483_647))]
+    pub http_bodies_bytes_max: u32,
 
     /// How long a request's body may take to arrive, in milliseconds; beyond it 408
     #[arg(long, env, default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(10..=600_000))]

@@ -218,3 +218,56 @@ async fn shutting_down_finishes_requests_and_takes_no_more(pool: PgPool) {
     assert!(answer.starts_with("HTTP/1.1 201 "), "{answer}");
     server.end().await;
 }
+
+#[sqlx::test(migrator = "common::db::MIGRATOR")]
+async fn a_client_that_reads_nothing_makes_room_for_others(pool: PgPool) {
+    let flags = [
+        "--http-connections-max=1",
+        "--http-header-read-timeout-ms=500",
+    ];
+    let server = Server::start(&pool, &flags).await;
+    let mut deaf = server.connect().await;
+    // More than the sockets' buffers hold, so that the server cannot be rid of it.
+    let request = "GET /docs/swagger-ui-bundle.js HTTP/1.1\r\nHost: test\r\n\r\n";
+    deaf.write_all(request.repeat(20).as_bytes()).await.unwrap();
+    let mut other = server.connect().await;
+    other
+        .write_all(b"GET /health HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n")
+        .await
+        .unwrap();
+    let answer = read_to_end(&mut other).await;
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    drop(deaf);
+    server.end().await;
+}
+
+#[sqlx::test(migrator = "common::db::MIGRATOR")]
+async fn bodies_that_add_up_to_too_much_are_refused_and_nothing_is_lost(pool: PgPool) {
+    let flags = [
+        "--http-body-bytes-max=67108864",
+        "--http-body-read-timeout-ms=60000",
+    ];
+    let server = Server::start(&pool, &flags).await;
+    let mut slow = server.connect().await;
+    let head = server.head(67_108_864);
+    slow.write_all(head.as_bytes()).await.unwrap();
+    let small = format!("{}{{\"currency\":\"EUR\"}}", server.head(18));
+    eventually("a second body is refused", async || {
+        let mut other = server.connect().await;
+        other.write_all(small.as_bytes()).await.unwrap();
+        let mut answer = [0; 12];
+        other.read_exact(&mut answer).await.unwrap();
+        answer == *b"HTTP/1.1 503"
+    })
+    .await;
+    drop(slow);
+    eventually("there is room again", async || {
+        let mut other = server.connect().await;
+        other.write_all(small.as_bytes()).await.unwrap();
+        let mut answer = [0; 12];
+        other.read_exact(&mut answer).await.unwrap();
+        answer == *b"HTTP/1.1 201"
+    })
+    .await;
+    server.end().await;
+}

@@ -156,3 +156,23 @@ async fn the_page_fetches_nothing_from_outside(pool: PgPool) {
     assert!(!initializer.contains("http"), "{initializer}");
     api.end().await;
 }
+
+#[sqlx::test(migrator = "common::db::MIGRATOR")]
+async fn the_pages_files_are_sent_as_they_are(pool: PgPool) {
+    let api = Api::new(pool).await;
+    for (path, coding) in [
+        ("/docs/swagger-ui-bundle.js", None),
+        ("/openapi.json", Some("gzip")),
+    ] {
+        let request = Request::builder()
+            .uri(path)
+            .header("accept-encoding", "gzip");
+        let answer = api.send(request.body(Body::empty()).unwrap()).await;
+        let sent = answer
+            .headers
+            .get("content-encoding")
+            .map(|value| value.to_str().unwrap());
+        assert_eq!(sent, coding, "{path}");
+    }
+    api.end().await;
+}
