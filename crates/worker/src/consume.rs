@@ -193,6 +193,12 @@ impl Intake {
         }
     }
 
+    /// Whether a record's partition is still this worker's.
+    #[must_use]
+    pub fn owns(&self, unusable: &Unusable) -> bool {
+        self.consumer.context().owns(unusable.place)
+    }
+
     /// Commits how far the group has come: behind these events, which were applied. It does not
     /// wait; a rebalance and the consumer's end wait for commits under way (librdkafka's
     /// `wait_commit_cnt`). A commit that is lost means repeats, which are recognised.

@@ -38,7 +38,10 @@ pub async fn run(
     let topic = config.kafka.transactions_topic.clone();
     let probes = [
         (
-            Probe::Database(pool.clone()),
+            Probe::Database {
+                pool: pool.clone(),
+                limit: config.database.answer_timeout(),
+            },
             readiness.component("database"),
         ),
         (
@@ -75,6 +78,12 @@ fn start_background(
     }
     tasks.spawn(sample_pool(pool.clone(), SERVICE, stop.clone()));
     let retention = config.processed_events_retention();
-    tasks.spawn(housekeeping::run(pool.clone(), retention, stop.clone()));
+    let limit = config.database.answer_timeout();
+    tasks.spawn(housekeeping::run(
+        pool.clone(),
+        limit,
+        retention,
+        stop.clone(),
+    ));
     tasks
 }

@@ -115,9 +115,11 @@ pub fn retried(class: &'static str) {
     counter!("worker_slice_retries_total", "class" => class).increment(1);
 }
 
-/// No connection came free, or could be made, in time.
-pub fn acquire_timed_out() {
-    counter!("db_pool_acquire_timeouts_total", "pool" => SERVICE).increment(1);
+/// Counts a database error if it is that no connection came free, or could be made, in time.
+pub fn acquire_failed(error: &sqlx::Error) {
+    if matches!(error, sqlx::Error::PoolTimedOut) {
+        counter!("db_pool_acquire_timeouts_total", "pool" => SERVICE).increment(1);
+    }
 }
 
 fn consumed(status: &'static str, count: usize) {

@@ -5,7 +5,7 @@ mod sql;
 
 use std::{sync::Arc, time::Duration};
 
-use common::admin::Component;
+use common::{admin::Component, db::bounded};
 use rdkafka::consumer::BaseConsumer;
 use sqlx::PgPool;
 use tokio::{
@@ -14,7 +14,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::consume::topic_exists;
+use crate::{consume::topic_exists, metrics};
 
 /// How often it is asked.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -25,7 +25,12 @@ const BROKER_WAIT: Duration = Duration::from_secs(2);
 #[derive(Clone)]
 pub enum Probe {
     /// The database, with its schema.
-    Database(PgPool),
+    Database {
+        /// Where it is asked.
+        pool: PgPool,
+        /// How long an answer may take.
+        limit: Duration,
+    },
     /// The broker, with the topic.
     Broker {
         /// Asks.
@@ -39,7 +44,15 @@ impl Probe {
     /// Asks once; the error is the reason to show.
     async fn ask(&self) -> Result<(), String> {
         match self {
-            Self::Database(pool) => ask_database(pool).await.map_err(|error| error.to_string()),
+            Self::Database { pool, limit } => {
+                let asked = bounded(pool, *limit, async |connection| {
+                    sql::schema(connection).await
+                });
+                asked.await.map_err(|error: sqlx::Error| {
+                    metrics::acquire_failed(&error);
+                    error.to_string()
+                })
+            }
             Self::Broker { client, topic } => {
                 let (client, asked) = (Arc::clone(client), topic.clone());
                 let found = spawn_blocking(move || topic_exists(&client, &asked, BROKER_WAIT));
@@ -93,8 +106,4 @@ fn ticks() -> tokio::time::Interval {
     let mut ticks = interval(INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     ticks
-}
-
-async fn ask_database(pool: &PgPool) -> Result<(), sqlx::Error> {
-    sql::schema(&mut *pool.acquire().await?).await
 }

@@ -5,36 +5,56 @@ mod error;
 mod plan;
 mod sql;
 
-use std::{collections::HashSet, time::Instant};
+use std::{
+    collections::HashSet,
+    time::{Duration, Instant},
+};
 
 use changes::Changes;
 pub use changes::Rows;
 use common::{
+    db::bounded,
     outbox::{self, OutboxEvent},
     types::{EventId, EventType, TransactionCreated, TransactionFailed, TransactionProcessed},
 };
 pub use error::{ApplyError, Verdict};
 use plan::{Facts, decide};
 pub use plan::{Inapplicable, Outcome};
-use sqlx::{PgConnection, PgPool};
+use sqlx::{Connection, PgConnection, PgPool};
 
 use crate::{event::Event, ledger::Posting};
 
 /// Applies events in one transaction, in their order, and answers what became of each. It is
-/// committed when this returns, and nothing is written if it fails.
+/// committed when this returns, and nothing is written if it fails. A connection that takes longer
+/// than the limit counts as dead, and is closed.
 ///
-/// What makes this right holds under READ COMMITTED as well: the accounts' locks come first, so
-/// that every later statement sees all that earlier holders did; then the status guard, the CHECKs
-/// and the unique keys.
+/// What makes this right holds under both levels. The accounts' locks come first. Under READ
+/// COMMITTED every later statement sees all that earlier holders did. Under SERIALIZABLE the
+/// snapshot is older than the wait for a lock, and who waited is told by 40001: the locking of a row
+/// that was updated meanwhile raises it, and so does ON CONFLICT DO NOTHING where it meets a row
+/// that the snapshot does not show. Behind that stand the status guard, the CHECKs and the unique
+/// keys.
 ///
 /// # Errors
 /// [`ApplyError::verdict`] says what to do about it.
 pub async fn apply(
     pool: &PgPool,
+    limit: Duration,
     results_topic: &str,
     events: &[Event],
 ) -> Result<Vec<Outcome>, ApplyError> {
-    let mut transaction = pool.begin().await?;
+    bounded(pool, limit, async |connection| {
+        apply_on(connection, results_topic, events).await
+    })
+    .await
+}
+
+async fn apply_on(
+    connection: &mut PgConnection,
+    results_topic: &str,
+    events: &[Event],
+) -> Result<Vec<Outcome>, ApplyError> {
+    let mut transaction = connection.begin().await?;
     let facts = read(&mut transaction, events).await?;
     let read = Instant::now();
     let unseen = sql::close_events(&mut transaction, events).await?;
@@ -82,13 +102,15 @@ async fn write(
     }
     let results = postings
         .iter()
-        .map(|(event, posting)| result(&event.transaction, *posting));
-    outbox::insert(
-        connection,
-        results_topic,
-        &results.collect::<Result<Vec<_>, _>>()?,
-    )
-    .await?;
+        .map(|(event, posting)| result(&event.transaction, *posting))
+        .collect::<Result<Vec<_>, _>>()?;
+    let written = outbox::insert(connection, results_topic, &results).await?;
+    if usize::try_from(written) != Ok(results.len()) {
+        return Err(ApplyError::ResultsAffected {
+            planned: results.len(),
+            written,
+        });
+    }
     Ok(())
 }
 

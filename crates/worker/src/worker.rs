@@ -12,7 +12,7 @@ use common::{
 pub use halt::Halt;
 use rdkafka::error::KafkaResult;
 use sqlx::PgPool;
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 use work::Work;
@@ -27,7 +27,9 @@ use crate::{
 };
 
 /// How long one attempt may take before its connection counts as dead. Statements have a shorter
-/// limit of their own, which only a server that is alive enforces.
+/// limit of their own, which only a server that is alive enforces. With the wait for a connection it
+/// stays below the grace period of a shutdown, so that a slow attempt comes to its end and the
+/// group is left behind it.
 const ATTEMPT_MAX: Duration = Duration::from_secs(10);
 
 /// What one step did.
@@ -119,7 +121,9 @@ impl Worker {
         }
         let mut work = Work::new(events);
         let tally = self.apply_all(&mut work, stop).await;
-        if let Some(unusable) = unusable.filter(|_| !work.abandoned()) {
+        if let Some(unusable) =
+            unusable.filter(|unusable| !work.abandoned() && self.intake.owns(unusable))
+        {
             work.halt(Halt::unusable(self.intake.topic(), &unusable));
         }
         match work.into_halt() {
@@ -192,14 +196,8 @@ impl Worker {
     }
 
     async fn attempt(&mut self, events: &[Event]) -> Result<Vec<Outcome>, ApplyError> {
-        let work = timeout(
-            ATTEMPT_MAX,
-            slice::apply(&self.pool, &self.results_topic, events),
-        );
-        self.intake
-            .serve_during(work)
-            .await
-            .unwrap_or(Err(ApplyError::Deadline(ATTEMPT_MAX.as_millis())))
+        let work = slice::apply(&self.pool, ATTEMPT_MAX, &self.results_topic, events);
+        self.intake.serve_during(work).await
     }
 
     fn committed(&self, events: &[Event], outcomes: &[Outcome], took: Duration) -> Tally {
@@ -235,8 +233,8 @@ impl Worker {
             return self.pause(Backoff::COLLISION, attempt, stop).await;
         }
         metrics::retried("away");
-        if matches!(error, ApplyError::Database(sqlx::Error::PoolTimedOut)) {
-            metrics::acquire_timed_out();
+        if let ApplyError::Database(error) = error {
+            metrics::acquire_failed(error);
         }
         warn!(%error, sqlstate = error.sqlstate(), attempt, "the slice is tried again");
         self.database.set_unready(error.to_string());

@@ -26,12 +26,17 @@ pub enum ApplyError {
         /// What the database did.
         written: Rows,
     },
+    /// Not every result event is in the outbox: something there swallows rows.
+    #[error("{written} result events written where {planned} were planned")]
+    ResultsAffected {
+        /// How many there are.
+        planned: usize,
+        /// How many the database took.
+        written: u64,
+    },
     /// A result event could not be written as JSON.
     #[error("a result event could not be written as JSON")]
     Payload(#[from] serde_json::Error),
-    /// The attempt took too long: a connection that says nothing any more.
-    #[error("no answer from the database within {0} ms")]
-    Deadline(u128),
 }
 
 /// What to do about an error.
@@ -55,8 +60,9 @@ impl ApplyError {
     pub fn verdict(&self, events: usize) -> Verdict {
         match self {
             Self::Inapplicable { index, .. } => Verdict::Refuse(*index),
-            Self::Deadline(_) => Verdict::Away,
-            Self::RowsAffected { .. } | Self::Payload(_) => Verdict::Halt,
+            Self::RowsAffected { .. } | Self::ResultsAffected { .. } | Self::Payload(_) => {
+                Verdict::Halt
+            }
             Self::Database(error) if is_serialization_failure(error) => Verdict::Collision,
             Self::Database(error) => match ErrorClass::of(error) {
                 ErrorClass::Transient => Verdict::Away,
@@ -92,7 +98,8 @@ mod tests {
             ApplyError::Database(sqlx::Error::PoolTimedOut).verdict(10),
             Verdict::Away
         );
-        assert_eq!(ApplyError::Deadline(10_000).verdict(1), Verdict::Away);
+        let silent = sqlx::Error::Io(std::io::ErrorKind::TimedOut.into());
+        assert_eq!(ApplyError::Database(silent).verdict(1), Verdict::Away);
         assert_eq!(
             ApplyError::Database(sqlx::Error::RowNotFound).verdict(1),
             Verdict::Halt

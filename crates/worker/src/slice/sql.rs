@@ -47,8 +47,10 @@ pub(super) async fn lock_accounts(
         .collect()
 }
 
-/// Reads the events' transactions. It runs behind the locks, so it sees what other workers made of
-/// them.
+/// Reads the events' transactions, behind the locks. Under READ COMMITTED it sees what other workers
+/// made of them. Under SERIALIZABLE its snapshot may be older than the wait for the locks, but then
+/// nothing comes of it: the lock on an account that was updated meanwhile ends in 40001, and so does
+/// [`close_events`] where it meets what the snapshot does not show.
 ///
 /// `IS NOT DISTINCT FROM` is an equality that no index serves: it keeps the planner from the listing
 /// index, whose leading account id scatters a slice over hundreds of pages. In the primary key

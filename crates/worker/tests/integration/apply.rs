@@ -297,6 +297,25 @@ async fn an_event_that_breaks_a_rule_of_the_database_is_its_own_error(pool: PgPo
     assert_eq!(state(&pool).await, before);
 }
 
+#[sqlx::test(migrator = "common::db::MIGRATOR")]
+async fn a_result_event_that_is_swallowed_stops_everything(pool: PgPool) {
+    let worker = worker_pool(&pool, Isolation::Serializable);
+    let account = account(&pool, 0).await;
+    let event = accept(&pool, account, CREDIT, 5).await;
+    sqlx::raw_sql(
+        "CREATE FUNCTION swallow() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
+         CREATE TRIGGER swallow BEFORE INSERT ON outbox_events
+                FOR EACH ROW EXECUTE FUNCTION swallow()",
+    )
+    .execute(&pool)
+    .await
+    .unwrap();
+    let before = state(&pool).await;
+    let error = apply(&worker, &[event]).await.unwrap_err();
+    assert_eq!(error.verdict(1), Verdict::Halt, "{error}");
+    assert_eq!(state(&pool).await, before);
+}
+
 /// Each account's entries stand in the order of its events.
 async fn assert_order_kept(pool: &PgPool, events: &[Event]) {
     let entries: Vec<(AccountId, TransactionId)> = sqlx::query_as(

@@ -1,7 +1,5 @@
 //! From the topic to the ledger, on a real broker and a real database.
 
-use std::time::{Duration, Instant};
-
 use common::{outbox::CHANNEL, types::TransactionId};
 use metrics_exporter_prometheus::PrometheusBuilder;
 use sqlx::{PgPool, postgres::PgListener};
@@ -97,17 +95,10 @@ async fn two_members_share_the_partitions_and_one_takes_over_from_the_other(pool
     })
     .await;
     first.stop().await;
-    let left = Instant::now();
     eventually("the other posts the rest", async || {
         balances(&pool, &accounts).await == 120
     })
     .await;
-    // Far below the session timeout of 10 s, after which a silent member would be given up.
-    assert!(
-        left.elapsed() < Duration::from_secs(8),
-        "{:?}",
-        left.elapsed()
-    );
     second.stop().await;
     assert_books_balance(&pool).await;
     assert_posted_in_order(&pool, &events).await;

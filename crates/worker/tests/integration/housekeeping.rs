@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::support::*;
+use crate::support::{kafka::*, *};
 use common::db::Isolation;
 use sqlx::PgPool;
 use uuid::{NoContext, Timestamp, Uuid};
@@ -45,9 +45,9 @@ async fn only_events_past_their_retention_are_forgotten(pool: PgPool) {
     let young = closed(&pool, 29, 29).await;
     let new = closed(&pool, 0, 0).await;
 
-    assert_eq!(prune(&worker, 30 * DAY, 3).await.unwrap(), 7);
+    assert_eq!(prune(&worker, PATIENCE, 30 * DAY, 3).await.unwrap(), 7);
     assert_eq!(left(&pool).await, [late, young, new]);
-    assert_eq!(prune(&worker, 30 * DAY, 3).await.unwrap(), 0);
+    assert_eq!(prune(&worker, PATIENCE, 30 * DAY, 3).await.unwrap(), 0);
     assert_eq!(left(&pool).await, [late, young, new]);
 }
 
@@ -60,14 +60,12 @@ async fn pruning_reads_the_primary_key_from_its_oldest_row_on(pool: PgPool) {
     for _ in 0..300 {
         closed(&pool, 0, 0).await;
     }
-    assert_eq!(prune(&worker, 30 * DAY, 100).await.unwrap(), 3);
+    assert_eq!(prune(&worker, PATIENCE, 30 * DAY, 100).await.unwrap(), 3);
     worker.close().await;
     let read = "SELECT coalesce(idx_tup_read, 0) FROM pg_stat_user_indexes
                  WHERE indexrelname = 'processed_events_pkey'";
     // The counts arrive when the session that made them ends.
-    while count(&pool, read).await == 0 {
-        tokio::task::yield_now().await;
-    }
+    eventually("the counts arrive", async || count(&pool, read).await > 0).await;
     assert!(
         count(&pool, read).await < 20,
         "young rows were read to remove old ones"

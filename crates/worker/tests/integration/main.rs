@@ -13,4 +13,5 @@ mod halt;
 mod housekeeping;
 mod process;
 mod sessions;
+mod silent;
 mod support;

@@ -4,7 +4,7 @@ use common::db::{ErrorClass, Isolation};
 use sqlx::PgPool;
 use worker::slice::{ApplyError, Verdict};
 
-use crate::support::*;
+use crate::support::{kafka::*, *};
 
 #[sqlx::test(migrator = "common::db::MIGRATOR")]
 async fn a_missing_grant_stops_everything_and_blames_no_event(pool: PgPool) {
@@ -29,7 +29,7 @@ async fn the_workers_role_may_do_all_that_posting_needs_and_no_more(pool: PgPool
     apply(&worker, &events).await.unwrap();
     apply(&worker, &events).await.unwrap();
     assert_books_balance(&pool).await;
-    worker::housekeeping::prune(&worker, std::time::Duration::ZERO, 7)
+    worker::housekeeping::prune(&worker, PATIENCE, std::time::Duration::ZERO, 7)
         .await
         .unwrap();
 
@@ -73,15 +73,15 @@ async fn balances_and_statuses_are_updated_in_place(pool: PgPool) {
     let statistics = "SELECT relname::text, n_tup_upd, n_tup_hot_upd FROM pg_stat_user_tables
                     WHERE relname IN ('accounts', 'transactions') ORDER BY relname";
     // The counts arrive when the session that made them ends.
-    let counts: Vec<(String, i64, i64)> = loop {
-        let counts: Vec<(String, i64, i64)> =
-            sqlx::query_as(statistics).fetch_all(&pool).await.unwrap();
-        if counts.iter().map(|(_, updates, _)| updates).sum::<i64>() >= 80 {
-            break counts;
-        }
-        tokio::task::yield_now().await;
+    let read = async || -> Vec<(String, i64, i64)> {
+        sqlx::query_as(statistics).fetch_all(&pool).await.unwrap()
     };
-    for (table, updates, hot) in counts {
+    eventually("the counts arrive", async || {
+        let counts = read().await;
+        counts.iter().map(|(_, updates, _)| updates).sum::<i64>() >= 80
+    })
+    .await;
+    for (table, updates, hot) in read().await {
         assert_eq!(
             hot, updates,
             "{table}: only {hot} of {updates} updates were HOT"
@@ -136,9 +136,10 @@ async fn transactions_are_found_by_their_primary_key(pool: PgPool) {
     apply(&worker, &events).await.unwrap();
     worker.close().await;
     // The counts arrive when the session that made them ends.
-    while scans("transactions_pkey").await.unwrap() < 60 {
-        tokio::task::yield_now().await;
-    }
+    eventually("the counts arrive", async || {
+        scans("transactions_pkey").await.unwrap() >= 60
+    })
+    .await;
     // The listing index leads to the same rows, over pages that the api writes to all the time.
     assert_eq!(scans("transactions_listing").await.unwrap(), by_listing);
 }

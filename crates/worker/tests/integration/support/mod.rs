@@ -122,7 +122,7 @@ pub(crate) fn event(transaction: TransactionCreated) -> Event {
 }
 
 pub(crate) async fn apply(pool: &PgPool, events: &[Event]) -> Result<Vec<Outcome>, ApplyError> {
-    slice::apply(pool, RESULTS, events).await
+    slice::apply(pool, kafka::PATIENCE, RESULTS, events).await
 }
 
 /// Applies, again and again where two transactions collide.

@@ -1,6 +1,9 @@
-//! A way to the database that a test can cut.
+//! A way to the database that a test can cut, or silence.
 
-use std::net::SocketAddr;
+use std::{
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+};
 
 use sqlx::{PgPool, postgres::PgConnectOptions};
 use tokio::{
@@ -13,6 +16,8 @@ pub(crate) struct Proxy {
     address: SocketAddr,
     server: String,
     cut: CancellationToken,
+    /// Silences the connections that are open.
+    silence: Arc<Mutex<CancellationToken>>,
 }
 
 impl Proxy {
@@ -23,11 +28,13 @@ impl Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let cut = CancellationToken::new();
-        serve(listener, server.clone(), cut.clone());
+        let silence = Arc::default();
+        serve(listener, server.clone(), cut.clone(), Arc::clone(&silence));
         Self {
             address,
             server,
             cut,
+            silence,
         }
     }
 
@@ -44,23 +51,45 @@ impl Proxy {
         self.cut.cancel();
     }
 
+    /// Lets open connections say nothing more, as if a cable had been pulled; new ones go through.
+    pub(crate) fn silence(&self) {
+        std::mem::take(&mut *self.silence.lock().unwrap()).cancel();
+    }
+
     /// Lets connections through again.
     pub(crate) async fn mend(&mut self) {
         self.cut = CancellationToken::new();
         let listener = TcpListener::bind(self.address).await.unwrap();
-        serve(listener, self.server.clone(), self.cut.clone());
+        let silence = Arc::clone(&self.silence);
+        serve(listener, self.server.clone(), self.cut.clone(), silence);
     }
 }
 
-fn serve(listener: TcpListener, server: String, cut: CancellationToken) {
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.cut();
+    }
+}
+
+fn serve(
+    listener: TcpListener,
+    server: String,
+    cut: CancellationToken,
+    silence: Arc<Mutex<CancellationToken>>,
+) {
     tokio::spawn(async move {
         while let Some(Ok((mut client, _))) = cut.run_until_cancelled(listener.accept()).await {
             let (server, cut) = (server.clone(), cut.clone());
+            let silent = silence.lock().unwrap().clone();
             tokio::spawn(async move {
                 let mut server = TcpStream::connect(server).await.unwrap();
-                let _ = cut
-                    .run_until_cancelled(copy_bidirectional(&mut client, &mut server))
-                    .await;
+                let copying = async {
+                    let copy = copy_bidirectional(&mut client, &mut server);
+                    if silent.run_until_cancelled(copy).await.is_none() {
+                        std::future::pending::<()>().await;
+                    }
+                };
+                let _ = cut.run_until_cancelled(copying).await;
             });
         }
     });

@@ -1,0 +1,65 @@
+//! Connections whose other end says nothing any more.
+
+use std::time::Duration;
+
+use common::db::Isolation;
+use sqlx::PgPool;
+use worker::{
+    housekeeping::prune,
+    slice::{self, Verdict},
+};
+
+use crate::support::{kafka::*, proxy::Proxy, *};
+
+/// Long for this database, and short for a test.
+const LIMIT: Duration = Duration::from_millis(300);
+
+/// A pool of one connection, which a lost permit would end.
+fn pool_of_one(proxy: &Proxy, pool: &PgPool) -> PgPool {
+    let mut config = config(pool, Isolation::Serializable);
+    config.database_url = proxy.options(pool).into();
+    config.database.database_connections_max = 1;
+    config.pool()
+}
+
+/// Silences the pool's connection while it waits for work.
+async fn silence(proxy: &Proxy, pool: &PgPool) {
+    eventually("the connection is back in its pool", async || {
+        pool.num_idle() == 1
+    })
+    .await;
+    proxy.silence();
+}
+
+#[sqlx::test(migrator = "common::db::MIGRATOR")]
+async fn attempts_that_time_out_cost_no_place_in_the_pool(pool: PgPool) {
+    let proxy = Proxy::to(&pool).await;
+    let worker = pool_of_one(&proxy, &pool);
+    let account = account(&pool, 0).await;
+    for round in 1..=3 {
+        let event = accept(&pool, account, CREDIT, 1).await;
+        apply(&worker, &[event]).await.unwrap();
+        silence(&proxy, &worker).await;
+        let event = accept(&pool, account, CREDIT, 1).await;
+        let error = slice::apply(&worker, LIMIT, RESULTS, &[event])
+            .await
+            .unwrap_err();
+        assert_eq!(error.verdict(1), Verdict::Away, "{error}");
+        apply(&worker, &[event]).await.unwrap();
+        assert_eq!(balance(&pool, account).await.0, 2 * round);
+    }
+    worker.close().await;
+}
+
+#[sqlx::test(migrator = "common::db::MIGRATOR")]
+async fn pruning_that_times_out_costs_no_place_in_the_pool(pool: PgPool) {
+    let proxy = Proxy::to(&pool).await;
+    let worker = pool_of_one(&proxy, &pool);
+    for _ in 0..2 {
+        prune(&worker, PATIENCE, Duration::ZERO, 7).await.unwrap();
+        silence(&proxy, &worker).await;
+        prune(&worker, LIMIT, Duration::ZERO, 7).await.unwrap_err();
+    }
+    prune(&worker, PATIENCE, Duration::ZERO, 7).await.unwrap();
+    worker.close().await;
+}
