@@ -2,7 +2,7 @@
 
 mod sql;
 
-use std::{pin::pin, time::Duration};
+use std::{iter::repeat_n, mem::take, pin::pin, time::Duration};
 
 use common::{
     outbox::{self, OutboxEvent},
@@ -14,11 +14,12 @@ use common::{
 use futures_util::TryStreamExt;
 use sqlx::{Connection, PgConnection, postgres::PgConnectOptions};
 use thiserror::Error;
+use uuid::Uuid;
 
-/// How many events are written in one transaction.
+/// How many events are written in one statement.
 const CHUNK_EVENTS: usize = 1_000;
 
-/// Why not all events were written again. Those of earlier chunks were.
+/// Why no event was written again.
 #[derive(Debug, Error)]
 pub enum ResendError {
     /// The database refused.
@@ -27,17 +28,36 @@ pub enum ResendError {
     /// A transaction's row holds what no transaction may hold.
     #[error("transaction {0} holds an unusable value: {1}")]
     Transaction(TransactionId, String),
+    /// A statement wrote another number of rows than it was given.
+    #[error("{found} outbox rows were written instead of {expected}")]
+    Rows {
+        /// How many were given.
+        expected: usize,
+        /// How many were written.
+        found: u64,
+    },
     /// The event could not be written as JSON.
     #[error("an event could not be written as JSON")]
     Json(#[from] serde_json::Error),
 }
 
-/// Writes the `transaction.created` events of all transactions that are PENDING and were accepted at
-/// least so long ago to the outbox again, oldest first; the answer is how many.
+/// Events to be written, and the rows they stand for.
+#[derive(Default)]
+struct Chunk {
+    events: Vec<OutboxEvent>,
+    waiting_seqs: Vec<i64>,
+    waiting_account_ids: Vec<Uuid>,
+}
+
+/// Writes the `transaction.created` events of transactions that are PENDING to the outbox again, in
+/// the order of acceptance; the answer is how many. They are those of each account that has one
+/// accepted at least so long ago, the younger ones of these accounts included: those come behind,
+/// and rows of theirs that were not sent yet are taken back, so that none stands before an older
+/// one.
 ///
-/// The rows are read as one stream and written in chunks over a second connection, so that neither
-/// memory nor a transaction grows with the backlog. Cut off in the middle, it may simply be run
-/// again: what is sent twice is applied once.
+/// All is one transaction: cut off in the middle, nothing has happened. Nobody else writes to the
+/// outbox meanwhile, or a transaction accepted in between could come before an older one.
+/// Transactions are read as one stream, so that memory does not grow with the backlog.
 pub async fn resend(
     database: PgConnectOptions,
     topic: &str,
@@ -46,31 +66,42 @@ pub async fn resend(
     let database = database.application_name("publisher resend");
     let mut reader = PgConnection::connect_with(&database).await?;
     let mut writer = PgConnection::connect_with(&database).await?;
+    let mut writing = writer.begin().await?;
+    sql::lock_outbox(&mut writing).await?;
+    // What is read from here on is all that was accepted before the lock.
     let rows = sql::pending_transactions(&mut reader, pending_older_than.as_secs_f64());
     let mut rows = pin!(rows);
-    let mut chunk = Vec::with_capacity(CHUNK_EVENTS);
+    let mut chunk = Chunk::default();
     let mut resent = 0;
     while let Some(row) = rows.try_next().await? {
-        chunk.push(event(&row)?);
-        if chunk.len() == CHUNK_EVENTS {
-            resent += write(&mut writer, topic, &mut chunk).await?;
+        chunk.events.push(event(&row)?);
+        let account_ids = repeat_n(row.account_id, row.waiting_seqs.len());
+        chunk.waiting_account_ids.extend(account_ids);
+        chunk.waiting_seqs.extend(row.waiting_seqs);
+        if chunk.events.len() == CHUNK_EVENTS {
+            resent += write(&mut writing, topic, take(&mut chunk)).await?;
         }
     }
-    resent += write(&mut writer, topic, &mut chunk).await?;
+    resent += write(&mut writing, topic, chunk).await?;
+    writing.commit().await?;
     Ok(resent)
 }
 
-async fn write(
-    writer: &mut PgConnection,
-    topic: &str,
-    chunk: &mut Vec<OutboxEvent>,
-) -> Result<u64, sqlx::Error> {
-    if !chunk.is_empty() {
-        outbox::insert(writer, topic, chunk).await?;
-    }
-    let written = chunk.len() as u64;
-    chunk.clear();
+async fn write(writing: &mut PgConnection, topic: &str, chunk: Chunk) -> Result<u64, ResendError> {
+    let (seqs, account_ids) = (&chunk.waiting_seqs, &chunk.waiting_account_ids);
+    let removed = sql::remove_waiting(writing, seqs, account_ids).await?;
+    expect_rows(seqs.len(), removed)?;
+    let written = outbox::insert(writing, topic, &chunk.events).await?;
+    expect_rows(chunk.events.len(), written)?;
     Ok(written)
+}
+
+fn expect_rows(expected: usize, found: u64) -> Result<(), ResendError> {
+    if usize::try_from(found) == Ok(expected) {
+        Ok(())
+    } else {
+        Err(ResendError::Rows { expected, found })
+    }
 }
 
 /// The event as the api made it: it is all in the transaction's row, and its id is the
@@ -107,6 +138,7 @@ pub fn expectation(resent: u64, topic: &str) -> String {
     format!(
         "{resent} events were written to the outbox for topic {topic}; a running publisher sends \
          them in this order. Those whose first sending was not lost are recognised by their event \
-         id and skipped. A transaction accepted after the loss may have been posted before these."
+         id and skipped. A transaction whose event was sent after the loss, or by a publisher that \
+         ran meanwhile, may be posted before these."
     )
 }

@@ -122,8 +122,12 @@ pub enum Command {
     ///
     /// The event id of `transaction.created` is the transaction's id, so the worker recognises an
     /// event that it gets twice, and nothing is posted twice.
+    ///
+    /// Stop all publishers before, if the order within an account matters: one that runs may have
+    /// read a younger transaction's row already. While this command runs, nothing is accepted.
     Resend {
-        /// Only transactions accepted at least so long ago, as a number with ms, s, m, h or d
+        /// Accounts with a transaction PENDING for at least so long, as a number with ms, s, m, h or
+        /// d; of these accounts all PENDING transactions are sent again, in their order
         #[arg(long, value_parser = parse_duration)]
         pending_older_than: Duration,
     },

@@ -1,3 +1,4 @@
+use common::types::EventType;
 use futures_util::Stream;
 use sqlx::{Error, PgConnection};
 use uuid::Uuid;
@@ -10,23 +11,69 @@ pub(super) struct PendingTransaction {
     pub(super) amount_cents: i64,
     pub(super) currency: String,
     pub(super) transaction_type: String,
+    /// The outbox rows of its event that were not sent yet.
+    pub(super) waiting_seqs: Vec<i64>,
 }
 
-/// The transactions still PENDING that were accepted so many seconds ago or earlier, in the order
-/// of acceptance: of two requests of an account, one sent after the other's acknowledgement has the
-/// later time, and ids of version 7 order those of one batch. It reads the whole table, which only
-/// an operator's command may do.
+/// Keeps everybody else from writing to the outbox until this transaction ends, and waits for those
+/// who are writing.
+pub(super) async fn lock_outbox(connection: &mut PgConnection) -> Result<(), Error> {
+    sqlx::query!("LOCK TABLE outbox_events IN SHARE ROW EXCLUSIVE MODE")
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+/// The transactions still PENDING of each account that has one accepted so many seconds ago or
+/// earlier, in the order of acceptance: of two requests of an account, one sent after the other's
+/// acknowledgement has the later time, and ids of version 7 order those of one batch. It reads whole
+/// tables, which only an operator's command may do.
 pub(super) fn pending_transactions(
     connection: &mut PgConnection,
     seconds_ago: f64,
 ) -> impl Stream<Item = Result<PendingTransaction, Error>> {
     sqlx::query_as!(
         PendingTransaction,
-        r#"SELECT id, account_id, amount_cents, currency, type AS transaction_type
+        r#"WITH concerned AS (
+                SELECT DISTINCT account_id
+                  FROM transactions
+                 WHERE status = 'PENDING' AND created_at <= now() - make_interval(secs => $1)
+           ), waiting AS (
+                SELECT aggregate_id, account_id, array_agg(seq) AS seqs
+                  FROM outbox_events
+                 WHERE status = 'PENDING' AND event_type = $2
+                 GROUP BY aggregate_id, account_id
+           )
+           SELECT transactions.id AS "id!", transactions.account_id AS "account_id!",
+                  amount_cents AS "amount_cents!", currency AS "currency!",
+                  type AS "transaction_type!", coalesce(waiting.seqs, '{}') AS "waiting_seqs!"
              FROM transactions
-            WHERE status = 'PENDING' AND created_at <= now() - make_interval(secs => $1)
-            ORDER BY created_at, id"#,
-        seconds_ago
+             JOIN concerned ON concerned.account_id = transactions.account_id
+             LEFT JOIN waiting ON waiting.aggregate_id = transactions.id
+                              AND waiting.account_id = transactions.account_id
+            WHERE status = 'PENDING'
+            ORDER BY created_at, transactions.id"#,
+        seconds_ago,
+        EventType::TransactionCreated.as_str()
     )
     .fetch(connection)
+}
+
+/// Removes outbox rows that were not sent yet; the answer is how many.
+pub(super) async fn remove_waiting(
+    connection: &mut PgConnection,
+    seqs: &[i64],
+    account_ids: &[Uuid],
+) -> Result<u64, Error> {
+    let removed = sqlx::query!(
+        "DELETE FROM outbox_events AS event
+          USING unnest($1::bigint[], $2::uuid[]) AS waiting (seq, account_id)
+          WHERE event.seq = waiting.seq AND event.account_id = waiting.account_id
+            AND event.status = 'PENDING'",
+        seqs,
+        account_ids
+    )
+    .execute(connection)
+    .await?;
+    Ok(removed.rows_affected())
 }

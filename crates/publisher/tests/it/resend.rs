@@ -1,7 +1,8 @@
 use std::time::Duration;
 
+use common::outbox::{self, OutboxEvent};
 use common::types::{
-    AccountId, AmountCents, Currency, EventId, Lane, SCHEMA_VERSION, TransactionCreated,
+    AccountId, AmountCents, Currency, EventId, EventType, Lane, SCHEMA_VERSION, TransactionCreated,
     TransactionId, TransactionType,
 };
 use sqlx::PgPool;
@@ -43,6 +44,21 @@ async fn accept(
     transaction
 }
 
+/// As the api does.
+async fn append_created(world: &World, transaction: &TransactionCreated) {
+    let event = OutboxEvent {
+        event_id: EventId::from(transaction.transaction_id),
+        account_id: transaction.account_id,
+        transaction_id: transaction.transaction_id,
+        event_type: EventType::TransactionCreated,
+        payload: serde_json::to_string(transaction).unwrap(),
+    };
+    let mut connection = world.pool.acquire().await.unwrap();
+    outbox::insert(&mut connection, &world.transactions, &[event])
+        .await
+        .unwrap();
+}
+
 #[derive(Debug, PartialEq, sqlx::FromRow)]
 struct OutboxRow {
     event_id: EventId,
@@ -63,7 +79,7 @@ async fn resend_rebuilds_the_events_of_old_pending_transactions_in_order(pool: P
     // Ids are drawn in another order than the times say, as several apis may do.
     let later = accept(&world, account, 20, "PENDING").await;
     let earlier = accept(&world, account, 30, "PENDING").await;
-    accept(&world, account, 5, "PENDING").await;
+    accept(&world, AccountId::new(), 5, "PENDING").await;
     for status in ["PROCESSING", "PROCESSED", "FAILED"] {
         accept(&world, account, 30, status).await;
     }
@@ -120,4 +136,41 @@ async fn resend_writes_more_events_than_one_chunk_in_the_order_of_acceptance(poo
     .await
     .unwrap();
     assert_eq!(amounts, (1..=2_500).rev().collect::<Vec<i64>>());
+}
+
+/// As after a restore to an earlier point: the oldest transaction's row says PUBLISHED, the younger
+/// ones' rows wait.
+#[sqlx::test(migrator = "common::db::MIGRATOR")]
+async fn resend_puts_younger_transactions_of_the_account_behind(pool: PgPool) {
+    let world = World::new(pool);
+    let (account, other) = (AccountId::new(), AccountId::new());
+    let oldest = accept(&world, account, 30, "PENDING").await;
+    let second = accept(&world, account, 20, "PENDING").await;
+    let youngest = accept(&world, account, 1, "PENDING").await;
+    let processed = accept(&world, account, 40, "PROCESSED").await;
+    let others = accept(&world, other, 1, "PENDING").await;
+    for transaction in [&oldest, &processed, &second, &youngest, &others, &second] {
+        append_created(&world, transaction).await;
+    }
+    let mark = "UPDATE outbox_events SET status = 'PUBLISHED', published_at = now() WHERE seq = 1";
+    sqlx::query(mark).execute(&world.pool).await.unwrap();
+    let result = "UPDATE outbox_events SET event_type = 'transaction.processed' WHERE seq = 2";
+    sqlx::query(result).execute(&world.pool).await.unwrap();
+
+    let database = world.settings(&[]).database_url.plain();
+    let ten_minutes = Duration::from_mins(10);
+    let resent = publisher::resend(database, &world.transactions, ten_minutes).await;
+    assert_eq!(resent.unwrap(), 3);
+    let waiting: Vec<Uuid> = sqlx::query_scalar(
+        "SELECT aggregate_id FROM outbox_events WHERE status = 'PENDING' ORDER BY seq",
+    )
+    .fetch_all(&world.pool)
+    .await
+    .unwrap();
+    let expected = [&processed, &others, &oldest, &second, &youngest];
+    assert_eq!(
+        waiting,
+        expected.map(|transaction| transaction.transaction_id.0)
+    );
+    assert_eq!(world.count("status = 'PUBLISHED'").await, 1);
 }
