@@ -104,6 +104,20 @@ fn a_database_that_goes_silent_is_given_up_by_the_worker() {
     });
 }
 
+#[test]
+fn a_database_that_goes_silent_is_given_up_by_the_publisher() {
+    test_with(behind_proxies(), async |stack| {
+        silent_database(stack, Kind::Publisher).await;
+    });
+}
+
+#[test]
+fn a_database_that_goes_silent_is_given_up_by_the_api() {
+    test_with(behind_proxies(), async |stack| {
+        silent_database(stack, Kind::Api).await;
+    });
+}
+
 /// As when the database's machine dies and another takes over its address: what was connected hears
 /// nothing any more, not even an end. Only one service is cut off, so that the others show it up.
 async fn silent_database(stack: &Stack, cut_off: Kind) {
