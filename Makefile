@@ -39,7 +39,7 @@ sqlx-prepare: ## regenerate .sqlx, the checked queries' offline data
 	@infra/local/test.sh infra/checks/sqlx.sh write
 openapi: ## regenerate docs/openapi.json from the code
 	@infra/checks/openapi.sh write
-env-example: ## regenerate .env.example from the services' --help
+env-example: ## regenerate .env.example and the README's table of settings from the services' --help
 	@infra/checks/settings.sh write
 check-generated: ## fail if .sqlx, docs/openapi.json or .env.example differ from the code
 	@infra/checks/openapi.sh check

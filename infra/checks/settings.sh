@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
-# .env.example, made from what the services' --help say of their settings.
+# .env.example and the README's table, made from what the services' --help say of their settings.
 #   settings.sh write|check
 # shellcheck source=infra/lib/common.sh
 . "$(dirname "$0")/../lib/common.sh"
 
 cd "$root"
 example=.env.example
+readme=README.md
 
 # help_rows SERVICE [SUBCOMMAND]: "service name default description" for each setting, between tabs,
 # from clap's "--flag <VALUE> description [env: NAME=] [default: value]", wrapped as it may be.
@@ -61,17 +62,39 @@ EOF
         }'
 }
 
+# print_readme EXAMPLE: the README with its table made anew, between the two marks.
+print_readme() {
+    awk '
+        NR == FNR && /^## / { table = table "\n**" substr($0, 4) "**\n\n| variable | default | meaning |\n|---|---|---|\n"; in_table = 1 }
+        NR == FNR && in_table && /^# / { meaning = substr($0, 3) }
+        NR == FNR && in_table && /^#[A-Z_]+=/ {
+            name = substr($0, 2, index($0, "=") - 2)
+            value = substr($0, index($0, "=") + 1)
+            gsub(/\|/, "\\|", meaning)
+            table = table "| `" name "` | " (value == "" ? "" : "`" value "`") " | " meaning " |\n"
+        }
+        NR == FNR { next }
+        /^<!-- settings -->$/ { print; print table; skip = 1 }
+        /^<!-- end of settings -->$/ { skip = 0 }
+        !skip { print }
+    ' "$1" "$readme"
+}
+
 SQLX_OFFLINE=true cargo build --quiet --locked --bins
+made=$(mktemp -d)
+trap 'rm -rf "$made"' EXIT
+print_example >"$made/example"
+print_readme "$made/example" >"$made/readme"
 case ${1:-} in
     write)
-        # Into a variable first: a program that fails leaves the file as it was.
-        text=$(print_example)
-        printf '%s\n' "$text" >"$example"
-        say "$example written"
+        cat "$made/example" >"$example"
+        cat "$made/readme" >"$readme"
+        say "$example and the table in $readme written"
         ;;
     check)
-        diff -u "$example" <(print_example) || die "$example is not what --help says: run make env-example"
-        say "$example is current"
+        diff -u "$example" "$made/example" || die "$example is not what --help says: run make env-example"
+        diff -u "$readme" "$made/readme" || die "$readme is not what --help says: run make env-example"
+        say "$example and the table in $readme are current"
         ;;
     *) die "usage: settings.sh write|check" ;;
 esac
