@@ -1,6 +1,7 @@
 //! The consumer: which records come next, and how far the group has come.
 
 mod client;
+mod gaps;
 mod group;
 mod log_start;
 
@@ -15,6 +16,7 @@ use std::{
 pub use client::{broker, topic_exists};
 use common::types::EventId;
 use futures_util::{FutureExt, StreamExt};
+use gaps::Gaps;
 pub use group::GroupContext;
 pub use log_start::check as check_log_start;
 use rdkafka::{
@@ -22,7 +24,11 @@ use rdkafka::{
     consumer::{CommitMode, Consumer, StreamConsumer},
     error::{KafkaError, KafkaResult},
 };
-use tokio::{select, sync::oneshot, time::timeout};
+use tokio::{
+    select,
+    sync::oneshot,
+    time::{sleep, timeout},
+};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
@@ -34,6 +40,9 @@ use crate::{
 /// How long work on a slice may take before the consumer is polled beside it, so that rebalances
 /// go on. Most slices are done long before; pausing for each would throw away what was prefetched.
 const UNPOLLED_MAX: Duration = Duration::from_millis(500);
+
+/// How long nothing may come before it is looked whether a failed commit is to be made up for.
+const IDLE_MAX: Duration = Duration::from_secs(1);
 
 /// A record as it was received.
 #[derive(Debug)]
@@ -71,6 +80,7 @@ pub struct Intake {
     slice_events_max: usize,
     /// Records that came while a slice was worked on.
     held: VecDeque<Received>,
+    gaps: Gaps,
     paused: bool,
     fatal: Option<KafkaError>,
 }
@@ -89,6 +99,7 @@ impl Intake {
             topic: settings.transactions_topic.clone(),
             slice_events_max: usize::try_from(slice_events_max).unwrap_or(usize::MAX),
             held: VecDeque::new(),
+            gaps: Gaps::default(),
             paused: false,
             fatal: None,
         })
@@ -101,7 +112,8 @@ impl Intake {
     }
 
     /// Waits until there is something, then takes all that is there, up to a slice. A lone event
-    /// waits for no other. Comes back empty when partitions were assigned, or at the stop token.
+    /// waits for no other. Comes back empty when partitions were assigned, when nothing came for a
+    /// while, or at the stop token.
     pub async fn collect(&mut self, stop: &CancellationToken) -> Collected {
         self.resume();
         let mut collected = Collected::default();
@@ -112,6 +124,10 @@ impl Intake {
                 () = stop.cancelled() => return collected,
                 () = consumer.context().assigned() => return collected,
                 record = consumer.recv() => self.take(record),
+                () = sleep(IDLE_MAX) => {
+                    self.commit(&[]);
+                    return collected;
+                }
             }
         }
         while collected.events.len() < self.slice_events_max && collected.unusable.is_none() {
@@ -170,9 +186,13 @@ impl Intake {
     fn take(&mut self, record: KafkaResult<rdkafka::message::BorrowedMessage<'_>>) {
         match record {
             Ok(record) => {
-                let epoch = self.consumer.context().epoch(record.partition());
-                self.held
-                    .extend(epoch.map(|epoch| Received::read(&record, epoch)));
+                if let Some(epoch) = self.consumer.context().epoch(record.partition()) {
+                    let received = Received::read(&record, epoch);
+                    if let Some(gap) = self.gaps.follow(received.place()) {
+                        gap.report(&self.topic);
+                    }
+                    self.held.push_back(received);
+                }
             }
             Err(error @ KafkaError::MessageConsumptionFatal(_)) => self.fatal = Some(error),
             // The context has logged it.
@@ -201,7 +221,8 @@ impl Intake {
 
     /// Commits how far the group has come: behind these events, which were applied. It does not
     /// wait; a rebalance and the consumer's end wait for commits under way (librdkafka's
-    /// `wait_commit_cnt`). A commit that is lost means repeats, which are recognised.
+    /// `wait_commit_cnt`). Positions whose commit failed are sent along. A commit that is lost means
+    /// repeats, which are recognised.
     pub fn commit(&self, events: &[Event]) {
         let context = self.consumer.context();
         let owned = events
@@ -209,9 +230,10 @@ impl Intake {
             .map(|event| event.place)
             .filter(|place| context.owns(*place));
         let next: BTreeMap<_, _> = owned.map(|at| (at.partition, at.offset + 1)).collect();
+        let next = context.to_commit(next);
         let mut positions = TopicPartitionList::with_capacity(next.len());
-        for (partition, offset) in next {
-            let offset = Offset::Offset(offset);
+        for (partition, offset) in &next {
+            let (partition, offset) = (*partition, Offset::Offset(*offset));
             if let Err(error) = positions.add_partition_offset(&self.topic, partition, offset) {
                 warn!(%error, partition, "the offset could not be committed");
             }
@@ -219,8 +241,17 @@ impl Intake {
         if positions.count() > 0
             && let Err(error) = self.consumer.commit(&positions, CommitMode::Async)
         {
-            warn!(%error, "offsets could not be committed; the events will come again");
+            warn!(%error, "offsets could not be committed; that is made up for");
+            for (partition, offset) in next {
+                context.committed(partition, offset, false);
+            }
         }
+    }
+
+    /// Whether the group has assigned this member its partitions, be it none.
+    #[must_use]
+    pub fn has_joined(&self) -> bool {
+        self.consumer.context().has_joined()
     }
 
     /// Newly assigned partitions whose committed offsets were not compared with the log yet.

@@ -4,6 +4,7 @@ pub mod backoff;
 pub mod config;
 pub mod consume;
 pub mod event;
+pub mod health;
 pub mod housekeeping;
 pub mod ledger;
 pub mod metrics;
@@ -13,12 +14,9 @@ pub mod worker;
 
 use std::sync::Arc;
 
-use common::{
-    admin::{Component, Readiness},
-    outbox::WakeUp,
-    telemetry::sample_pool,
-};
+use common::{admin::Readiness, outbox::WakeUp, telemetry::sample_pool};
 use config::{Config, SERVICE};
+use health::{Health, Side};
 use probe::Probe;
 use sqlx::PgPool;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -36,31 +34,29 @@ pub async fn run(
     let pool = config.pool();
     let client = Arc::new(consume::broker(&config.kafka)?);
     let topic = config.kafka.transactions_topic.clone();
+    let database = Health::new(readiness.component("database"));
+    let broker = Health::new(readiness.component("broker"));
     let probes = [
         (
             Probe::Database {
                 pool: pool.clone(),
                 limit: config.database.answer_timeout(),
             },
-            readiness.component("database"),
+            database.needed_side(),
         ),
-        (
-            Probe::Broker { client, topic },
-            readiness.component("broker"),
-        ),
+        (Probe::Broker { client, topic }, broker.needed_side()),
     ];
     // Consumption begins when it is known that what is consumed can be applied.
-    let [database, broker] = probes
+    let [has_database, has_broker] = probes
         .each_ref()
-        .map(|(probe, part)| probe.wait(part, &stop));
-    let (database, broker) = tokio::join!(database, broker);
-    if !(database && broker) {
+        .map(|(probe, side)| probe.wait(side, &stop));
+    let (has_database, has_broker) = tokio::join!(has_database, has_broker);
+    if !(has_database && has_broker) {
         return Ok(());
     }
-    let database = probes[0].1.clone();
     let tasks = start_background(&config, &pool, probes, &stop);
     let wake_up = WakeUp::start(config.session(), stop.clone());
-    let worker = Worker::join(&config, pool, wake_up, database, &readiness)?;
+    let worker = Worker::join(&config, pool, wake_up, database.quiet_side(), &readiness)?;
     worker.run(&stop).await;
     config.shutdown.wait(&tasks).await;
     Ok(())
@@ -69,12 +65,12 @@ pub async fn run(
 fn start_background(
     config: &Config,
     pool: &PgPool,
-    probes: [(Probe, Component); 2],
+    probes: [(Probe, Side); 2],
     stop: &CancellationToken,
 ) -> TaskTracker {
     let tasks = TaskTracker::new();
-    for (probe, component) in probes {
-        tasks.spawn(probe.watch(component, stop.clone()));
+    for (probe, side) in probes {
+        tasks.spawn(probe.watch(side, stop.clone()));
     }
     tasks.spawn(sample_pool(pool.clone(), SERVICE, stop.clone()));
     let retention = config.processed_events_retention();

@@ -46,7 +46,7 @@ pub fn describe() {
     );
     describe_counter!(
         "consumer_offset_out_of_range_total",
-        "Assignments whose committed offset was outside the log: events were lost"
+        "Times that the log no longer had what was to be read next: events were lost"
     );
     describe_counter!(
         "processed_events_pruned_total",

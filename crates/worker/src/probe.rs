@@ -5,7 +5,7 @@ mod sql;
 
 use std::{sync::Arc, time::Duration};
 
-use common::{admin::Component, db::bounded};
+use common::db::bounded;
 use rdkafka::consumer::BaseConsumer;
 use sqlx::PgPool;
 use tokio::{
@@ -14,7 +14,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{consume::topic_exists, metrics};
+use crate::{consume::topic_exists, health::Side, metrics};
 
 /// How often it is asked.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -67,12 +67,12 @@ impl Probe {
     }
 
     /// Asks until the answer is yes; answers whether it came before the stop token.
-    pub async fn wait(&self, component: &Component, stop: &CancellationToken) -> bool {
+    pub async fn wait(&self, side: &Side, stop: &CancellationToken) -> bool {
         let asking = async {
             let mut ticks = ticks();
             loop {
                 ticks.tick().await;
-                if self.tell(component).await {
+                if self.tell(side).await {
                     return;
                 }
             }
@@ -80,22 +80,26 @@ impl Probe {
         stop.run_until_cancelled(asking).await.is_some()
     }
 
-    /// Keeps asking until the stop token.
-    pub async fn watch(self, component: Component, stop: CancellationToken) {
+    /// Keeps asking until the stop token; an answer that is still out then is not waited for.
+    pub async fn watch(self, side: Side, stop: CancellationToken) {
         let mut ticks = ticks();
-        while stop.run_until_cancelled(ticks.tick()).await.is_some() {
-            self.tell(&component).await;
-        }
+        let watching = async {
+            loop {
+                ticks.tick().await;
+                self.tell(&side).await;
+            }
+        };
+        stop.run_until_cancelled(watching).await;
     }
 
-    async fn tell(&self, component: &Component) -> bool {
+    async fn tell(&self, side: &Side) -> bool {
         match self.ask().await {
             Ok(()) => {
-                component.set_ready();
+                side.set_ready();
                 true
             }
             Err(reason) => {
-                component.set_unready(reason);
+                side.set_unready(reason);
                 false
             }
         }

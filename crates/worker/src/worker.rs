@@ -22,6 +22,7 @@ use crate::{
     config::Config,
     consume::{Collected, Intake},
     event::Event,
+    health::Side,
     metrics::{self, Tally},
     slice::{self, ApplyError, Outcome, Verdict},
 };
@@ -49,13 +50,15 @@ pub struct Worker {
     pool: PgPool,
     results_topic: String,
     wake_up: WakeUp,
-    database: Component,
+    database: Side,
+    group: Component,
     ledger: Component,
     halted: Option<Halt>,
 }
 
 impl Worker {
-    /// Joins the consumer group.
+    /// Joins the consumer group. The component `group` is ready when it did: when partitions, or none
+    /// of them, were assigned, and their offsets compared with the log.
     ///
     /// # Errors
     /// If the client refuses its configuration.
@@ -63,12 +66,13 @@ impl Worker {
         config: &Config,
         pool: PgPool,
         wake_up: WakeUp,
-        database: Component,
+        database: Side,
         readiness: &Readiness,
     ) -> KafkaResult<Self> {
         let ledger = readiness.component("ledger");
         let intake = Intake::join(&config.kafka, config.slices.slice_events_max)?;
         ledger.set_ready();
+        let group = readiness.component("group");
         let results_topic = config.kafka.results_topic.clone();
         Ok(Self {
             intake,
@@ -76,6 +80,7 @@ impl Worker {
             results_topic,
             wake_up,
             database,
+            group,
             ledger,
             halted: None,
         })
@@ -109,6 +114,9 @@ impl Worker {
         let collected = self.intake.collect(stop).await;
         if !self.check_assigned(stop).await {
             return Step::Idle;
+        }
+        if self.intake.has_joined() {
+            self.group.set_ready();
         }
         if let Some(reason) = collected.fatal {
             return self.halt(Halt::consumer(&reason));
@@ -149,7 +157,10 @@ impl Worker {
             }
             match self.intake.check_assigned(partitions).await {
                 Ok(()) => continue,
-                Err(error) => warn!(%error, "the committed offsets could not be checked yet"),
+                Err(error) => {
+                    let reason = format!("the committed offsets could not be checked: {error}");
+                    self.group.set_unready(reason);
+                }
             }
             attempt += 1;
             if !self.pause(Backoff::AWAY, attempt, stop).await {
@@ -191,6 +202,10 @@ impl Worker {
                     }
                 },
             }
+        }
+        if !work.abandoned() {
+            // What a complaint was about is done, or another member's now.
+            self.database.set_ready();
         }
         tally
     }

@@ -47,7 +47,7 @@ pub(super) fn group_member(settings: &KafkaSettings) -> KafkaResult<StreamConsum
         .set("fetch.queue.backoff.ms", "10")
         // Answers come as soon as there is a byte (fetch.min.bytes is 1). A backlog comes in small
         // pieces, which are compressed on the wire and several times as large here: 63 MB resident
-        // on 300,000 waiting events, where 8 MiB in all and 1 MiB a partition made it 125 MB.
+        // on 300,000 waiting events, where 8 MiB in all and 1 MiB a partition made it 125 MB on 200,000.
         .set("fetch.max.bytes", "1048576")
         .set("max.partition.fetch.bytes", "262144")
         .create_with_context(GroupContext::default())

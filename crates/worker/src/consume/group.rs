@@ -1,10 +1,10 @@
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap, btree_map::Entry},
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use rdkafka::{
-    ClientContext, TopicPartitionList,
+    ClientContext, Offset, TopicPartitionList,
     consumer::{BaseConsumer, ConsumerContext, Rebalance},
     error::{KafkaError, KafkaResult},
     topic_partition_list::TopicPartitionListElem,
@@ -28,6 +28,19 @@ struct Notes {
     epochs: HashMap<i32, u64>,
     last_epoch: u64,
     unchecked: Vec<i32>,
+    /// Whether the group has told this member what is its, be it nothing.
+    joined: bool,
+    /// By partition: the position that was sent and not confirmed.
+    unconfirmed: BTreeMap<i32, Position>,
+}
+
+/// A position of the group that is to be committed.
+#[derive(Clone, Copy, Debug)]
+struct Position {
+    /// The next offset to read.
+    offset: i64,
+    /// Whether the last commit of it failed: one that is only under way needs no other.
+    failed: bool,
 }
 
 impl GroupContext {
@@ -56,8 +69,48 @@ impl GroupContext {
             .retain(|partition| !partitions.contains(partition));
     }
 
+    /// Whether this member was assigned its partitions, be it none, since it subscribed.
+    pub(super) fn has_joined(&self) -> bool {
+        self.notes().joined
+    }
+
+    /// Positions to commit: these, and those of other partitions whose commit failed.
+    pub(super) fn to_commit(&self, next: BTreeMap<i32, i64>) -> BTreeMap<i32, i64> {
+        let mut notes = self.notes();
+        for (partition, offset) in next {
+            let failed = true;
+            notes
+                .unconfirmed
+                .insert(partition, Position { offset, failed });
+        }
+        let failed = notes.unconfirmed.iter_mut().filter(|(_, at)| at.failed);
+        failed
+            .map(|(partition, position)| {
+                position.failed = false;
+                (*partition, position.offset)
+            })
+            .collect()
+    }
+
+    /// Notes that a commit came to its end. A partition that goes on makes up for one that failed;
+    /// one that falls idle would not, so the position is kept until it is confirmed.
+    pub(super) fn committed(&self, partition: i32, offset: i64, confirmed: bool) {
+        let mut notes = self.notes();
+        if let Entry::Occupied(mut kept) = notes.unconfirmed.entry(partition) {
+            // A later commit of the partition speaks for itself.
+            if kept.get().offset == offset {
+                if confirmed {
+                    kept.remove();
+                } else {
+                    kept.get_mut().failed = true;
+                }
+            }
+        }
+    }
+
     fn assign(&self, partitions: &[i32]) {
         let mut notes = self.notes();
+        notes.joined = true;
         notes.last_epoch += 1;
         let epoch = notes.last_epoch;
         notes
@@ -76,6 +129,9 @@ impl GroupContext {
         notes
             .unchecked
             .retain(|partition| !partitions.contains(partition));
+        notes
+            .unconfirmed
+            .retain(|partition, _| !partitions.contains(partition));
     }
 
     fn notes(&self) -> MutexGuard<'_, Notes> {
@@ -94,9 +150,11 @@ impl ConsumerContext for GroupContext {
     /// epoch, and one of a lost partition finds none.
     fn pre_rebalance(&self, _: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
         match rebalance {
-            Rebalance::Assign(list) if list.count() > 0 => {
+            Rebalance::Assign(list) => {
                 let partitions = partitions(list);
-                info!(?partitions, "partitions assigned");
+                if !partitions.is_empty() {
+                    info!(?partitions, "partitions assigned");
+                }
                 self.assign(&partitions);
             }
             Rebalance::Revoke(list) if list.count() > 0 => {
@@ -104,14 +162,20 @@ impl ConsumerContext for GroupContext {
                 info!(?partitions, "partitions revoked");
                 self.revoke(&partitions);
             }
-            Rebalance::Assign(_) | Rebalance::Revoke(_) => {}
+            Rebalance::Revoke(_) => {}
             Rebalance::Error(error) => warn!(%error, "rebalancing failed"),
         }
     }
 
-    fn commit_callback(&self, result: KafkaResult<()>, _: &TopicPartitionList) {
-        if let Err(error) = result {
-            warn!(%error, "offsets were not committed; the next commit makes up for it");
+    fn commit_callback(&self, result: KafkaResult<()>, offsets: &TopicPartitionList) {
+        if let Err(error) = &result {
+            warn!(%error, "offsets were not committed; that is made up for");
+        }
+        for element in offsets.elements() {
+            if let Offset::Offset(offset) = element.offset() {
+                let confirmed = result.is_ok() && element.error().is_ok();
+                self.committed(element.partition(), offset, confirmed);
+            }
         }
     }
 }
@@ -147,6 +211,40 @@ mod tests {
         context.assign(&[1]);
         assert!(!context.owns(place(1, before)));
         assert!(context.owns(place(1, context.epoch(1).unwrap())));
+    }
+
+    #[test]
+    fn a_failed_commit_is_made_up_for_until_it_is_confirmed_or_the_partition_goes() {
+        let context = GroupContext::default();
+        let send = |next: &[(i32, i64)]| -> Vec<_> {
+            let sent = context.to_commit(next.iter().copied().collect());
+            sent.into_iter().collect()
+        };
+        context.assign(&[1, 2]);
+        assert_eq!(send(&[(1, 10), (2, 20)]), [(1, 10), (2, 20)]);
+        assert_eq!(send(&[]), [], "they are under way");
+        context.committed(1, 10, true);
+        context.committed(2, 20, false);
+        assert_eq!(send(&[]), [(2, 20)]);
+        context.committed(2, 20, false);
+        assert_eq!(send(&[(1, 11)]), [(1, 11), (2, 20)]);
+        // A newer position overtakes the failure of an older one.
+        assert_eq!(send(&[(1, 12)]), [(1, 12)]);
+        context.committed(1, 11, false);
+        assert_eq!(send(&[]), []);
+        context.committed(1, 12, false);
+        context.committed(2, 20, false);
+        context.revoke(&[2]);
+        assert_eq!(send(&[]), [(1, 12)]);
+    }
+
+    #[test]
+    fn an_assignment_of_nothing_has_joined_too() {
+        let context = GroupContext::default();
+        assert!(!context.has_joined());
+        context.assign(&[]);
+        assert!(context.has_joined());
+        assert!(context.unchecked().is_empty());
     }
 
     #[test]

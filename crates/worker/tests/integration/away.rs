@@ -1,6 +1,8 @@
 //! A worker whose database goes away and comes back.
 
 use sqlx::PgPool;
+use tokio_util::sync::CancellationToken;
+use worker::probe::Probe;
 
 use crate::support::{kafka::*, proxy::Proxy, *};
 
@@ -140,4 +142,40 @@ async fn a_worker_without_its_database_ends_when_it_is_told_to(pool: PgPool) {
     worker.stop().await;
     assert_eq!(stream.committed(0).await, None);
     assert_eq!(status(&pool, &event).await.0, "PENDING");
+}
+
+#[sqlx::test(migrator = "common::db::MIGRATOR")]
+async fn a_database_that_can_be_read_and_not_written_is_not_ready(pool: PgPool) {
+    let stream = Stream::new(1).await;
+    let account = account(&pool, 0).await;
+    let mut config = stream.config(&pool);
+    config.database.database_statement_timeout_ms = 100;
+    let mut holder = pool.begin().await.unwrap();
+    sqlx::query("SELECT FROM accounts FOR UPDATE")
+        .execute(&mut *holder)
+        .await
+        .unwrap();
+    let event = accept(&pool, account, CREDIT, 1).await;
+    stream.publish(0, &event).await;
+    let worker = Running::start(&config);
+    eventually("the attempt says that it waits in vain", async || {
+        worker.readiness.reasons().contains_key("database")
+    })
+    .await;
+    let probe = Probe::Database {
+        pool: pool.clone(),
+        limit: PATIENCE,
+    };
+    let side = worker.health.needed_side();
+    assert!(probe.wait(&side, &CancellationToken::new()).await);
+    let reasons = worker.readiness.reasons();
+    assert!(reasons.contains_key("database"), "the probe hides it");
+
+    holder.rollback().await.unwrap();
+    eventually("ready again", async || {
+        worker.readiness.reasons().is_empty()
+    })
+    .await;
+    worker.stop().await;
+    assert_eq!(balance(&pool, account).await, (1, 1));
 }

@@ -9,6 +9,7 @@
 mod apply;
 mod away;
 mod consume;
+mod group;
 mod halt;
 mod housekeeping;
 mod process;

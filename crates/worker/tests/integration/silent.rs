@@ -2,10 +2,13 @@
 
 use std::time::Duration;
 
-use common::db::Isolation;
+use common::{admin::Readiness, db::Isolation};
 use sqlx::PgPool;
+use tokio_util::sync::CancellationToken;
 use worker::{
+    health::Health,
     housekeeping::prune,
+    probe::Probe,
     slice::{self, Verdict},
 };
 
@@ -61,5 +64,28 @@ async fn pruning_that_times_out_costs_no_place_in_the_pool(pool: PgPool) {
         prune(&worker, LIMIT, Duration::ZERO, 7).await.unwrap_err();
     }
     prune(&worker, PATIENCE, Duration::ZERO, 7).await.unwrap();
+    worker.close().await;
+}
+
+#[sqlx::test(migrator = "common::db::MIGRATOR")]
+async fn a_probe_that_times_out_is_unready_and_the_next_one_has_a_connection(pool: PgPool) {
+    let proxy = Proxy::to(&pool).await;
+    let worker = pool_of_one(&proxy, &pool);
+    let probe = Probe::Database {
+        pool: worker.clone(),
+        limit: LIMIT,
+    };
+    let (readiness, stop) = (Readiness::default(), CancellationToken::new());
+    let side = Health::new(readiness.component("database")).needed_side();
+    let watching = tokio::spawn(probe.watch(side, stop.clone()));
+    let is_ready = async || readiness.reasons().is_empty();
+    eventually("ready", is_ready).await;
+    for _ in 0..2 {
+        silence(&proxy, &worker).await;
+        eventually("the silence is noticed", async || !is_ready().await).await;
+        eventually("another connection answers", is_ready).await;
+    }
+    stop.cancel();
+    watching.await.unwrap();
     worker.close().await;
 }

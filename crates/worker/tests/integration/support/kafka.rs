@@ -27,6 +27,7 @@ use uuid::Uuid;
 use worker::{
     config::Config,
     event::Event,
+    health::Health,
     metrics::Tally,
     worker::{Halt, Step, Worker},
 };
@@ -184,7 +185,8 @@ pub(crate) struct Stepper {
 impl Stepper {
     pub(crate) fn join(config: &Config) -> Self {
         let (readiness, stop) = (Readiness::default(), CancellationToken::new());
-        let worker = join(config, &readiness, &stop);
+        let health = Health::new(readiness.component("database"));
+        let worker = join(config, &health, &readiness, &stop);
         Self {
             worker,
             readiness,
@@ -235,6 +237,7 @@ impl Stepper {
 /// A worker that runs by itself.
 pub(crate) struct Running {
     pub(crate) readiness: Readiness,
+    pub(crate) health: Health,
     stop: CancellationToken,
     task: JoinHandle<()>,
 }
@@ -242,11 +245,13 @@ pub(crate) struct Running {
 impl Running {
     pub(crate) fn start(config: &Config) -> Self {
         let (readiness, stop) = (Readiness::default(), CancellationToken::new());
-        let worker = join(config, &readiness, &stop);
+        let health = Health::new(readiness.component("database"));
+        let worker = join(config, &health, &readiness, &stop);
         let token = stop.clone();
         let task = tokio::spawn(async move { worker.run(&token).await });
         Self {
             readiness,
+            health,
             stop,
             task,
         }
@@ -261,9 +266,15 @@ impl Running {
     }
 }
 
-fn join(config: &Config, readiness: &Readiness, stop: &CancellationToken) -> Worker {
-    let database = readiness.component("database");
-    database.set_ready();
+/// The test says that the database is well, as its probe would.
+fn join(
+    config: &Config,
+    health: &Health,
+    readiness: &Readiness,
+    stop: &CancellationToken,
+) -> Worker {
+    health.needed_side().set_ready();
+    let database = health.quiet_side();
     let wake_up = WakeUp::start(config.session(), stop.clone());
     Worker::join(config, config.pool(), wake_up, database, readiness).unwrap()
 }
