@@ -9,6 +9,8 @@ mod couriers;
 mod flights;
 mod land;
 mod sql;
+#[cfg(test)]
+mod tests;
 mod troubles;
 
 use std::{sync::Arc, time::Duration};
@@ -23,7 +25,11 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use self::{couriers::Couriers, flights::Flights, troubles::Troubles};
+use self::{
+    couriers::{Couriers, overdue_at},
+    flights::Flights,
+    troubles::Troubles,
+};
 use crate::{
     Database,
     backoff::Backoff,
@@ -61,6 +67,8 @@ pub(crate) struct CycleParts {
     pub(crate) database: Database,
     pub(crate) ownership: Arc<Ownership>,
     pub(crate) topics: watch::Receiver<TopicsState>,
+    /// When the broker last answered a question about its topics.
+    pub(crate) broker_answered: watch::Receiver<Option<Instant>>,
     pub(crate) recheck_topics: Arc<Notify>,
     pub(crate) wake: Arc<Notify>,
     pub(crate) outbox: HealthSide,
@@ -192,11 +200,13 @@ impl Cycle {
         }
     }
 
-    /// Waits for a hint, a report, the next try of a stopped lane, or the pause's end.
+    /// Waits for a hint, a report, the next try of a stopped lane, the time at which an answer is
+    /// overdue, or the pause's end.
     async fn wait(&self, pause: Duration, draining: bool, token: &CancellationToken) {
         let now = Instant::now();
-        let due = self.troubles.due_at().filter(|due| *due > now);
-        let until = due.map_or(now + pause, |due| due.min(now + pause));
+        let due = [self.troubles.due_at(), overdue_at(&self.flights)];
+        let next = due.into_iter().flatten().filter(|due| *due > now).min();
+        let until = next.map_or(now + pause, |due| due.min(now + pause));
         tokio::select! {
             () = self.parts.wake.notified() => {}
             () = sleep_until(until) => {}
@@ -220,6 +230,7 @@ impl Cycle {
             Some(limit) if !draining => self.claim(limit).await?,
             _ => Outcome::Idle,
         };
+        self.couriers.tell(&self.flights, Instant::now());
         self.tell_lanes();
         Ok(match sent {
             _ if draining && self.flights.outstanding() == 0 => Outcome::Drained,

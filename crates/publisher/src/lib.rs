@@ -10,6 +10,7 @@ mod hint;
 mod housekeeping;
 mod lag;
 mod lanes;
+mod metrics_help;
 mod quiet;
 mod resend;
 mod settings;
@@ -67,11 +68,14 @@ struct Components {
 }
 
 async fn publish(settings: Settings, components: Components, token: CancellationToken) {
+    metrics_help::describe();
     let (topics_sender, topics) = watch::channel(TopicsState::NotReady);
+    let (answered, broker_answered) = watch::channel(None);
     let parts = CycleParts {
         database: database(&settings),
         ownership: Arc::default(),
         topics,
+        broker_answered,
         recheck_topics: Arc::default(),
         wake: Arc::default(),
         outbox: components.database.quiet_side(),
@@ -83,6 +87,7 @@ async fn publish(settings: Settings, components: Components, token: Cancellation
         broker: components.broker.needed_side(),
         topics: components.topics.needed_side(),
         state: topics_sender,
+        answered,
         recheck: Arc::clone(&parts.recheck_topics),
         wake: Arc::clone(&parts.wake),
     };

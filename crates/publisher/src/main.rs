@@ -10,23 +10,28 @@ use common::{
 use publisher::{Command, SERVICE, Settings};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-#[tokio::main]
-async fn main() -> anyhow::Result<()> {
+fn main() -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Runtime::new().context("runtime")?;
+    let ended = runtime.block_on(start());
+    // A thread that waits for a broker's answer does not hold up the end.
+    runtime.shutdown_background();
+    ended
+}
+
+async fn start() -> anyhow::Result<()> {
     let settings: Settings = parse_or_exit();
     if let Err(message) = settings.check() {
         refuse(&message);
     }
-    match settings.command {
-        Some(Command::Resend { pending_older_than }) => {
-            let topic = &settings.kafka.transactions_topic;
-            let database = settings.database_url.plain();
-            let resent = publisher::resend(database, topic, pending_older_than).await?;
-            println!("{resent}");
-            eprintln!("{}", publisher::expectation(resent, topic));
-            Ok(())
-        }
-        None => serve(settings).await,
-    }
+    let Some(Command::Resend { pending_older_than }) = settings.command else {
+        return serve(settings).await;
+    };
+    let topic = &settings.kafka.transactions_topic;
+    let database = settings.database_url.plain();
+    let resent = publisher::resend(database, topic, pending_older_than).await?;
+    println!("{resent}");
+    eprintln!("{}", publisher::expectation(resent, topic));
+    Ok(())
 }
 
 async fn serve(settings: Settings) -> anyhow::Result<()> {
@@ -40,14 +45,15 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     let work = publisher::run(settings, &readiness, stop.clone());
     let tasks = TaskTracker::new();
     tasks.spawn(metrics.clone().upkeep(stop_admin.clone()));
-    tasks.spawn(admin::serve(
-        listener,
-        readiness.clone(),
-        metrics,
-        stop_admin.clone(),
-    ));
-    shutdown.drain(&stop, work).await;
-    stop_admin.cancel();
-    shutdown.wait(&tasks).await;
+    let admin = admin::serve(listener, readiness, metrics, stop_admin.clone());
+    tasks.spawn(admin);
+    tasks.close();
+    let all = async {
+        work.await;
+        stop_admin.cancel();
+        tasks.wait().await;
+    };
+    // One grace period for everything.
+    shutdown.drain(&stop, all).await;
     Ok(())
 }

@@ -15,7 +15,7 @@ use thiserror::Error;
 use tokio::{
     sync::{Notify, watch},
     task::{JoinError, spawn_blocking},
-    time::sleep,
+    time::{Instant, sleep},
 };
 
 use crate::{health::HealthSide, quiet::Quiet, settings::KafkaSettings};
@@ -58,6 +58,8 @@ pub(crate) struct TopicKeeper {
     pub(crate) broker: HealthSide,
     pub(crate) topics: HealthSide,
     pub(crate) state: watch::Sender<TopicsState>,
+    /// When the brokers last answered.
+    pub(crate) answered: watch::Sender<Option<Instant>>,
     /// Asks for a check at once.
     pub(crate) recheck: Arc<Notify>,
     /// Wakes the cycle after a change.
@@ -69,7 +71,13 @@ impl TopicKeeper {
     pub(crate) async fn keep(self) {
         loop {
             let checked = match admin_client(&self.settings.kafka_brokers) {
-                Ok(admin) => self.keep_with(&Arc::new(admin)).await,
+                Ok(admin) => {
+                    let admin = Arc::new(admin);
+                    let ended = self.keep_with(&admin).await;
+                    // Its thread is waited for, which may take a moment.
+                    spawn_blocking(move || drop(admin));
+                    ended
+                }
                 Err(error) => Err(TopicsError::Broker(error)),
             };
             if let Err(error) = checked {
@@ -81,14 +89,17 @@ impl TopicKeeper {
 
     async fn keep_with(&self, admin: &Arc<Admin>) -> Result<(), TopicsError> {
         loop {
+            let asked_at = Instant::now();
             let checked = check(admin, &self.settings).await;
-            self.tell(&checked);
             let pause = match checked {
                 Ok(_) => CHECK_INTERVAL,
-                // The client may be at fault: begin with a new one.
-                Err(TopicsError::NotRun(error)) => return Err(error.into()),
-                Err(_) => CHECK_INTERVAL_WRONG,
+                Err(TopicsError::Wrong(_)) => CHECK_INTERVAL_WRONG,
+                // The client may be at fault, and nobody empties the queue of what it logs: begin
+                // with a new one.
+                Err(error) => return Err(error),
             };
+            self.answered.send_replace(Some(asked_at));
+            self.tell(&checked);
             tokio::select! {
                 () = sleep(pause) => {}
                 () = self.recheck.notified() => {}

@@ -43,16 +43,23 @@ impl Cycle {
 
     async fn claim_free_lanes(&mut self, limit: i32) -> Result<Outcome, sqlx::Error> {
         let rows_max = usize::try_from(self.settings.publish_rows_max).unwrap_or(usize::MAX);
-        let room = rows_max.saturating_sub(self.flights.outstanding());
+        let under_way = self.flights.outstanding();
+        let room = rows_max.saturating_sub(under_way);
         if room < rows_max / ROOM_PARTS || self.couriers.open(Route::Main, limit).is_none() {
             return Ok(Outcome::Idle);
         }
         let healthy = LaneSet::ALL.without(self.troubles.lanes());
         let lanes = self.parts.ownership.begin_claim(healthy, Instant::now());
-        if lanes.is_empty() {
-            return Ok(Outcome::Idle);
+        let sent = if lanes.is_empty() {
+            Outcome::Idle
+        } else {
+            self.send_pending(lanes, room).await?
+        };
+        if sent == Outcome::Idle && under_way == 0 {
+            let answered_at = *self.parts.broker_answered.borrow();
+            self.couriers.nothing_waits(answered_at);
         }
-        self.send_pending(lanes, room).await
+        Ok(sent)
     }
 
     /// Selects and sends in one go: rows are handed on as they come and never held all at once.
@@ -187,18 +194,18 @@ impl Cycle {
         route: Route,
     ) -> Result<(), Halt> {
         let partition = lane.partition(self.partitions);
+        let now = Instant::now();
         let courier = self.couriers.present(route).ok_or(Halt::All)?;
         if courier.has_failed() {
             return Err(Halt::All);
         }
         // The first row of a lane to a partition goes alone until the broker knows the producer.
-        if self.flights.has_topic(lane, sent.topic)
-            && !courier.is_known(sent.topic, partition, Instant::now())
+        if self.flights.has_topic(lane, sent.topic) && !courier.is_known(sent.topic, partition, now)
         {
             return Err(Halt::Lane);
         }
         let parcel = Parcel {
-            slot: self.flights.add(lane, route, sent),
+            slot: self.flights.add(lane, route, sent, now),
             topic: &self.topics[sent.topic],
             partition,
             key: &row.partition_key,

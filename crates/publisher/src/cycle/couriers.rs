@@ -16,9 +16,17 @@ const PURGE_DEADLINE: Duration = Duration::from_secs(5);
 const REPLACE_PAUSE_FIRST: Duration = Duration::from_millis(20);
 const REPLACE_PAUSE_MAX: Duration = Duration::from_secs(5);
 
+/// How long rows may be on their way before the broker counts as not working: it may be reachable
+/// and yet take nothing, e.g. with too few replicas in sync.
+const ANSWER_AGE_MAX: Duration = Duration::from_secs(10);
+/// How long a producer that was never used must have lived to show that the brokers accept it.
+const PROBATION: Duration = Duration::from_secs(2);
+
 /// The courier of one route, and its successors.
 struct Post {
     courier: Option<Courier>,
+    /// When the courier was made.
+    opened_at: Instant,
     state: State,
     backoff: Backoff,
 }
@@ -44,7 +52,8 @@ pub(super) struct Couriers {
     main: Post,
     probe: Post,
     broker: HealthSide,
-    complained: bool,
+    /// What was wrong with the brokers, until something shows that they work.
+    complaint: Option<String>,
 }
 
 impl Couriers {
@@ -61,7 +70,7 @@ impl Couriers {
             main: Post::new(),
             probe: Post::new(),
             broker,
-            complained: false,
+            complaint: None,
         }
     }
 
@@ -78,12 +87,11 @@ impl Couriers {
             Ok(courier) => {
                 let post = self.post(route);
                 post.courier = Some(courier);
+                post.opened_at = Instant::now();
                 post.state = State::Open;
             }
             Err(error) => {
-                self.broker
-                    .set_unready(format!("no producer can be made: {error}"));
-                self.complained = true;
+                self.complaint = Some(format!("no producer can be made: {error}"));
                 self.post(route).vacate();
             }
         }
@@ -109,9 +117,32 @@ impl Couriers {
         if let Some(courier) = &mut post.courier {
             courier.note_known(topic, partition, Instant::now());
         }
-        if self.complained {
-            self.complained = false;
-            self.broker.set_ready();
+        self.complaint = None;
+    }
+
+    /// Nothing waits to be sent, so no delivery can show that the brokers work again. Instead, a
+    /// producer does that they have not refused, and an answer of theirs long enough after its
+    /// making.
+    pub(super) fn nothing_waits(&mut self, answered_at: Option<Instant>) {
+        let main = &self.main;
+        let sound = main.state == State::Open
+            && main.courier.as_ref().is_some_and(|it| !it.has_failed())
+            && answered_at.is_some_and(|at| main.opened_at + PROBATION <= at);
+        if sound {
+            self.complaint = None;
+        }
+    }
+
+    /// Says whether the brokers take what is sent.
+    pub(super) fn tell(&self, flights: &Flights, now: Instant) {
+        let late = overdue_at(flights).is_some_and(|due| due <= now);
+        match &self.complaint {
+            Some(complaint) => self.broker.set_unready(complaint.clone()),
+            None if late => self.broker.set_unready(format!(
+                "reachable, but some rows have had no answer for more than {} s",
+                ANSWER_AGE_MAX.as_secs()
+            )),
+            None => self.broker.set_ready(),
         }
     }
 
@@ -169,9 +200,7 @@ impl Couriers {
             deadline: Instant::now() + PURGE_DEADLINE,
         };
         if let Some(complaint) = complaint {
-            self.complained = true;
-            self.broker
-                .set_unready(format!("the producer failed: {complaint}"));
+            self.complaint = Some(format!("the producer failed: {complaint}"));
         }
     }
 
@@ -183,10 +212,16 @@ impl Couriers {
     }
 }
 
+/// When the oldest row without an answer will have waited for too long.
+pub(super) fn overdue_at(flights: &Flights) -> Option<Instant> {
+    Some(flights.oldest()? + ANSWER_AGE_MAX)
+}
+
 impl Post {
     fn new() -> Self {
         Self {
             courier: None,
+            opened_at: Instant::now(),
             state: State::Vacant {
                 until: Instant::now(),
             },
@@ -210,5 +245,73 @@ impl Post {
             courier.retire();
         }
         self.state = State::Vacant { until };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use chrono::DateTime;
+    use common::{admin::Readiness, types::Lane};
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::{cycle::flights::SentRow, health::Health};
+
+    const LIMIT: i32 = 1_000_000;
+
+    fn couriers(readiness: &Readiness) -> Couriers {
+        let broker = Health::new(readiness.component("broker")).quiet_side();
+        let signals = Signals {
+            wake: std::sync::Arc::default(),
+            recheck: std::sync::Arc::default(),
+        };
+        // Nobody listens there.
+        Couriers::new("127.0.0.1:1".to_owned(), 8, signals, broker)
+    }
+
+    #[test]
+    fn a_broker_that_takes_nothing_is_not_ready_until_it_does() {
+        let readiness = Readiness::default();
+        let couriers = couriers(&readiness);
+        let mut flights = Flights::new();
+        let now = Instant::now();
+        let row = SentRow {
+            seq: 1,
+            account_id: Uuid::nil(),
+            created_at: DateTime::UNIX_EPOCH,
+            topic: 0,
+        };
+        let lane = Lane::from_number(1).unwrap();
+        let slot = flights.add(lane, Route::Main, row, now);
+        couriers.tell(&flights, now);
+        assert_eq!(readiness.reasons(), BTreeMap::new());
+        couriers.tell(&flights, now + ANSWER_AGE_MAX);
+        assert!(readiness.reasons()["broker"].contains("no answer for more than 10 s"));
+        flights.land(slot);
+        couriers.tell(&flights, now + ANSWER_AGE_MAX);
+        assert_eq!(readiness.reasons(), BTreeMap::new());
+    }
+
+    #[tokio::test]
+    async fn a_complaint_ends_with_a_delivery_or_when_a_new_producer_is_not_refused() {
+        let readiness = Readiness::default();
+        let mut couriers = couriers(&readiness);
+        let complain = |couriers: &mut Couriers| couriers.complaint = Some("refused".to_owned());
+        complain(&mut couriers);
+        couriers.delivered(Route::Main, 0, 0);
+        assert_eq!(couriers.complaint, None);
+
+        complain(&mut couriers);
+        let later = Some(Instant::now() + PROBATION * 10);
+        couriers.nothing_waits(later);
+        assert!(couriers.complaint.is_some(), "there is no producer yet");
+        couriers.open(Route::Main, LIMIT).unwrap();
+        couriers.nothing_waits(None);
+        couriers.nothing_waits(Some(couriers.main.opened_at));
+        assert!(couriers.complaint.is_some(), "it may be refused yet");
+        couriers.nothing_waits(later);
+        assert_eq!(couriers.complaint, None);
     }
 }

@@ -1,5 +1,6 @@
 use chrono::{DateTime, Utc};
 use common::types::Lane;
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::lanes::LaneSet;
@@ -31,6 +32,8 @@ struct Flight {
     route: Route,
     rows: Vec<SentRow>,
     outstanding: usize,
+    /// When its first row was sent.
+    since: Instant,
 }
 
 /// The rows on their way, by lane. A lane has one flight at most: it is claimed again only when all
@@ -47,6 +50,7 @@ impl Flights {
             route: Route::Main,
             rows: Vec::new(),
             outstanding: 0,
+            since: Instant::now(),
         };
         Self {
             by_lane: Lane::all().map(|_| flight()).collect(),
@@ -55,11 +59,12 @@ impl Flights {
     }
 
     /// Adds a row to its lane's flight; the answer is the slot that names it in its report.
-    pub(super) fn add(&mut self, lane: Lane, route: Route, row: SentRow) -> usize {
+    pub(super) fn add(&mut self, lane: Lane, route: Route, row: SentRow, now: Instant) -> usize {
         let flight = &mut self.by_lane[index(lane)];
         if flight.outstanding == 0 {
             flight.rows.clear();
             flight.route = route;
+            flight.since = now;
         }
         flight.rows.push(row);
         flight.outstanding += 1;
@@ -107,6 +112,12 @@ impl Flights {
         self.outstanding
     }
 
+    /// When the oldest flight left that has rows without a report.
+    pub(super) fn oldest(&self) -> Option<Instant> {
+        let flying = self.by_lane.iter().filter(|flight| flight.outstanding > 0);
+        flying.map(|flight| flight.since).min()
+    }
+
     /// How many of one courier's rows have no report yet.
     pub(super) fn outstanding_on(&self, route: Route) -> usize {
         let of_route = self.by_lane.iter().filter(|flight| flight.route == route);
@@ -127,6 +138,8 @@ fn index(lane: Lane) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn row(seq: i64) -> SentRow {
@@ -145,7 +158,11 @@ mod tests {
         let slots: Vec<(Lane, i64, usize)> = (0..200)
             .map(|seq| {
                 let lane = lanes[usize::try_from(seq).unwrap() % 64];
-                (lane, seq, flights.add(lane, Route::Main, row(seq)))
+                (
+                    lane,
+                    seq,
+                    flights.add(lane, Route::Main, row(seq), Instant::now()),
+                )
             })
             .collect();
         assert_eq!(flights.outstanding(), 200);
@@ -162,7 +179,7 @@ mod tests {
     fn a_row_that_was_not_sent_leaves_no_trace() {
         let mut flights = Flights::new();
         let lane = Lane::from_number(5).unwrap();
-        flights.add(lane, Route::Main, row(1));
+        flights.add(lane, Route::Main, row(1), Instant::now());
         flights.take_back(lane);
         assert!(flights.lanes().is_empty());
         assert!(!flights.has_topic(lane, 0));
@@ -172,11 +189,25 @@ mod tests {
     fn an_abandoned_courier_leaves_the_other_alone() {
         let mut flights = Flights::new();
         let (main, probe) = (Lane::from_number(1).unwrap(), Lane::from_number(2).unwrap());
-        flights.add(main, Route::Main, row(1));
-        let slot = flights.add(probe, Route::Probe, row(2));
+        flights.add(main, Route::Main, row(1), Instant::now());
+        let slot = flights.add(probe, Route::Probe, row(2), Instant::now());
         flights.abandon(Route::Main);
         assert_eq!(flights.outstanding(), 1);
         assert_eq!(flights.outstanding_on(Route::Main), 0);
         assert_eq!(flights.land(slot).unwrap().1.seq, 2);
+    }
+
+    #[test]
+    fn the_oldest_flight_is_the_one_that_left_first_and_has_rows_without_report() {
+        let (first, second) = (Lane::from_number(1).unwrap(), Lane::from_number(2).unwrap());
+        let (start, later) = (Instant::now(), Instant::now() + Duration::from_secs(1));
+        let mut flights = Flights::new();
+        assert_eq!(flights.oldest(), None);
+        let slot = flights.add(first, Route::Main, row(1), start);
+        flights.add(second, Route::Main, row(2), later);
+        flights.add(second, Route::Main, row(3), later + Duration::from_secs(1));
+        assert_eq!(flights.oldest(), Some(start));
+        flights.land(slot);
+        assert_eq!(flights.oldest(), Some(later));
     }
 }

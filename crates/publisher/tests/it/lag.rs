@@ -51,6 +51,7 @@ async fn the_lag_is_seen_when_no_worker_runs(pool: PgPool) {
     consumer.commit(&read, CommitMode::Sync).unwrap();
     drop(consumer);
     eventually("three are unread", || async { lag() == Some(3.0) }).await;
+    every_metric_is_explained(&metrics.render());
     publisher.stop().await;
 }
 
@@ -70,4 +71,19 @@ async fn the_outbox_is_sampled(pool: PgPool) {
         (3_600.0..3_700.0).contains(&oldest) && pending == Some(10.0) && bytes > 8_192.0
     })
     .await;
+}
+
+fn every_metric_is_explained(rendered: &str) {
+    let types = rendered
+        .lines()
+        .filter_map(|line| line.strip_prefix("# TYPE "));
+    let names: Vec<&str> = types.filter_map(|line| line.split(' ').next()).collect();
+    assert!(names.contains(&"outbox_published_total"), "{names:?}");
+    assert!(
+        names.contains(&"db_pool_acquire_timeouts_total"),
+        "{names:?}"
+    );
+    for name in names {
+        assert!(rendered.contains(&format!("# HELP {name} ")), "{name}");
+    }
 }

@@ -1,11 +1,10 @@
 use common::types::AccountId;
-use rdkafka::admin::{AdminOptions, AlterConfig, ResourceSpecifier};
 use sqlx::PgPool;
 use uuid::Uuid;
 
 use crate::{
     log::{Log, record_count},
-    support::{PARTITIONS, World, account_in, admin, eventually, payloads},
+    support::{PARTITIONS, World, account_in, eventually, payloads, set_topic},
 };
 
 /// A JSON string that no compression makes smaller than half of it.
@@ -18,17 +17,9 @@ fn noise(bytes: usize) -> String {
 }
 
 async fn raise_limit(world: &World, bytes: &str) {
-    let alter =
-        |topic| AlterConfig::new(ResourceSpecifier::Topic(topic)).set("max.message.bytes", bytes);
-    let changes = [
-        alter(world.transactions.as_str()),
-        alter(world.results.as_str()),
-    ];
-    let altered = admin()
-        .alter_configs(&changes, &AdminOptions::new())
-        .await
-        .unwrap();
-    assert!(altered.iter().all(Result::is_ok), "{altered:?}");
+    for topic in [&world.transactions, &world.results] {
+        set_topic(topic, "max.message.bytes", bytes).await;
+    }
 }
 
 /// Rows before and behind one that is too large, in lane 5, and rows in other lanes, two of which

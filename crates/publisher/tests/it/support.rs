@@ -10,7 +10,9 @@ use common::{
 use publisher::{Database, Settings};
 use rdkafka::{
     ClientConfig,
-    admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
+    admin::{
+        AdminClient, AdminOptions, AlterConfig, NewTopic, ResourceSpecifier, TopicReplication,
+    },
     client::DefaultClientContext,
 };
 use sqlx::{ConnectOptions, PgPool};
@@ -235,6 +237,16 @@ pub(crate) async fn create_topic(name: &str, partitions: i32, settings: &[(&str,
         .await
         .unwrap();
     assert!(created.iter().all(Result::is_ok), "{created:?}");
+}
+
+/// Sets one setting of a topic; its others go back to their defaults.
+pub(crate) async fn set_topic(name: &str, key: &str, value: &str) {
+    let change = AlterConfig::new(ResourceSpecifier::Topic(name)).set(key, value);
+    let altered = admin()
+        .alter_configs([&change], &AdminOptions::new())
+        .await
+        .unwrap();
+    assert!(altered.iter().all(Result::is_ok), "{altered:?}");
 }
 
 pub(crate) fn admin() -> AdminClient<DefaultClientContext> {
