@@ -1,9 +1,11 @@
 //! The consumer: which records come next, and how far the group has come.
 
+mod assigned;
 mod client;
 mod gaps;
 mod group;
 mod log_start;
+mod received;
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -14,16 +16,16 @@ use std::{
 };
 
 pub use client::{broker, topic_exists};
-use common::types::EventId;
 use futures_util::{FutureExt, StreamExt};
 use gaps::Gaps;
 pub use group::GroupContext;
-pub use log_start::check as check_log_start;
 use rdkafka::{
     Message, Offset, TopicPartitionList,
     consumer::{CommitMode, Consumer, StreamConsumer},
     error::{KafkaError, KafkaResult},
 };
+use received::Received;
+pub use received::Unusable;
 use tokio::{
     select,
     sync::oneshot,
@@ -32,10 +34,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use crate::{
-    config::KafkaSettings,
-    event::{Event, Place, Undecodable},
-};
+use crate::{config::KafkaSettings, event::Event};
 
 /// How long work on a slice may take before the consumer is polled beside it, so that rebalances
 /// go on. Most slices are done long before; pausing for each would throw away what was prefetched.
@@ -43,24 +42,6 @@ const UNPOLLED_MAX: Duration = Duration::from_millis(500);
 
 /// How long nothing may come before it is looked whether a failed commit is to be made up for.
 const IDLE_MAX: Duration = Duration::from_secs(1);
-
-/// A record as it was received.
-#[derive(Debug)]
-enum Received {
-    Event(Event),
-    Unusable(Unusable),
-}
-
-/// A record that can never be applied.
-#[derive(Debug)]
-pub struct Unusable {
-    /// Where it stands.
-    pub place: Place,
-    /// Its `ce_id`, if it has one that can be read.
-    pub event_id: Option<EventId>,
-    /// What is wrong with it.
-    pub reason: Undecodable,
-}
 
 /// What waits to be applied.
 #[derive(Debug, Default)]
@@ -248,38 +229,6 @@ impl Intake {
         }
     }
 
-    /// Whether the group has assigned this member its partitions, be it none.
-    #[must_use]
-    pub fn has_joined(&self) -> bool {
-        self.consumer.context().has_joined()
-    }
-
-    /// Newly assigned partitions whose committed offsets were not compared with the log yet.
-    #[must_use]
-    pub fn unchecked(&self) -> Vec<i32> {
-        self.consumer.context().unchecked()
-    }
-
-    /// Compares the group's offsets in newly assigned partitions with what the log still has.
-    ///
-    /// # Errors
-    /// If the broker does not answer; then they are still unchecked.
-    pub async fn check_assigned(&mut self, partitions: Vec<i32>) -> Result<(), KafkaError> {
-        let consumer = Arc::clone(&self.consumer);
-        let topic = self.topic.clone();
-        let asked = partitions.clone();
-        let check = tokio::task::spawn_blocking(move || check_log_start(&consumer, &topic, &asked));
-        let findings = self
-            .serve_during(check)
-            .await
-            .map_err(|_| KafkaError::Canceled)??;
-        for finding in &findings {
-            finding.report(&self.topic);
-        }
-        self.consumer.context().checked(&partitions);
-        Ok(())
-    }
-
     fn pause(&mut self) {
         self.paused = true;
         let paused = self
@@ -314,30 +263,5 @@ impl Intake {
             let _ = done.send(());
         });
         let _ = left.await;
-    }
-}
-
-impl Received {
-    fn read(record: &impl Message, epoch: u64) -> Self {
-        let place = Place {
-            partition: record.partition(),
-            offset: record.offset(),
-            epoch,
-        };
-        match Event::decode(record, epoch) {
-            Ok(event) => Self::Event(event),
-            Err(reason) => Self::Unusable(Unusable {
-                place,
-                event_id: crate::event::claimed_id(record),
-                reason,
-            }),
-        }
-    }
-
-    fn place(&self) -> Place {
-        match self {
-            Self::Event(event) => event.place,
-            Self::Unusable(unusable) => unusable.place,
-        }
     }
 }

@@ -25,6 +25,15 @@ pub(super) struct Gap {
 }
 
 impl Gaps {
+    /// Says where an assignment starts, unless it is under way already: what the log loses before
+    /// the first record came is noticed, too.
+    pub(super) fn start(&mut self, at: Place) {
+        let known = self.expected.get(&at.partition);
+        if known.is_none_or(|(epoch, _)| *epoch < at.epoch) {
+            self.expected.insert(at.partition, (at.epoch, at.offset));
+        }
+    }
+
     /// Follows a record that came; answers the gap before it.
     pub(super) fn follow(&mut self, place: Place) -> Option<Gap> {
         let next = (place.epoch, place.offset + 1);
@@ -113,5 +122,19 @@ mod tests {
         // Another assignment begins where it begins.
         assert_eq!(gaps.follow(place(0, 50, 2)), None);
         assert!(gaps.follow(place(0, 52, 2)).is_some());
+    }
+
+    #[test]
+    fn a_gap_before_an_assignments_first_record_is_found() {
+        let mut gaps = Gaps::default();
+        gaps.start(place(0, 5, 1));
+        assert!(gaps.follow(place(0, 6, 1)).is_some());
+        gaps.start(place(0, 7, 2));
+        assert_eq!(gaps.follow(place(0, 7, 2)), None);
+        // The answer came later than the first record, or for an assignment that is over.
+        gaps.start(place(0, 3, 2));
+        gaps.start(place(0, 3, 1));
+        assert_eq!(gaps.follow(place(0, 8, 2)), None);
+        assert_eq!(gaps.follow(place(0, 20, 3)), None);
     }
 }

@@ -18,15 +18,15 @@ const WAIT: Duration = Duration::from_secs(2);
 /// A committed offset that the log cannot serve: the consumer starts at the log's beginning
 /// instead, and what stood between was never applied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Finding {
+pub(super) struct Finding {
     /// The partition.
-    pub partition: i32,
+    partition: i32,
     /// Where the group wanted to go on.
-    pub committed: i64,
+    committed: i64,
     /// The first offset that the log has.
-    pub log_start: i64,
+    log_start: i64,
     /// The offset behind the log's last record.
-    pub log_end: i64,
+    log_end: i64,
 }
 
 impl Finding {
@@ -64,30 +64,42 @@ impl Finding {
     }
 }
 
+/// What became of a comparison.
+#[derive(Debug, Default)]
+pub(super) struct Compared {
+    /// What is wrong.
+    pub(super) findings: Vec<Finding>,
+    /// By partition: the committed offset that the log has, so the next one to come.
+    pub(super) next: Vec<(i32, i64)>,
+}
+
 /// Compares the group's committed offsets with the log; blocks.
 ///
 /// # Errors
 /// If the broker does not answer.
-pub fn check(
+pub(super) fn check(
     consumer: &StreamConsumer<GroupContext>,
     topic: &str,
     partitions: &[i32],
-) -> KafkaResult<Vec<Finding>> {
+) -> KafkaResult<Compared> {
     let mut asked = TopicPartitionList::with_capacity(partitions.len());
     for partition in partitions {
         asked.add_partition(topic, *partition);
     }
-    let mut findings = Vec::new();
+    let mut compared = Compared::default();
     for element in consumer.committed_offsets(asked, WAIT)?.elements() {
         element.error()?;
         // A group that has committed nothing yet starts at the log's beginning, rightly.
         if let Offset::Offset(committed) = element.offset() {
             let partition = element.partition();
             let log = consumer.fetch_watermarks(topic, partition, WAIT)?;
-            findings.extend(Finding::of(partition, committed, log));
+            match Finding::of(partition, committed, log) {
+                Some(finding) => compared.findings.push(finding),
+                None => compared.next.push((partition, committed)),
+            }
         }
     }
-    Ok(findings)
+    Ok(compared)
 }
 
 #[cfg(test)]

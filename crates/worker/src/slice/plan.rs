@@ -7,6 +7,7 @@ use std::{
 
 use common::types::{AccountId, EventId, TransactionCreated, TransactionId};
 use thiserror::Error;
+use tracing::error;
 
 use crate::{
     event::Event,
@@ -116,7 +117,17 @@ fn decide_one(
         .accounts
         .get_mut(&claim.account_id)
         .ok_or(Inapplicable::NoSuchAccount)?;
-    if accepted.row.status.is_final() || !unseen.contains(&event.id()) {
+    if accepted.row.status.is_final() {
+        return Ok(Outcome::Duplicate);
+    }
+    if !unseen.contains(&event.id()) {
+        // Event and transaction are closed by one commit. Whoever wrote one without the other may
+        // have posted, too, so posting is not ours to guess; the transaction waits for somebody.
+        error!(
+            event_id = %event.id(), transaction_id = %claim.transaction_id,
+            account_id = %claim.account_id,
+            "an event counts as processed and its transaction is not final: it is not posted",
+        );
         return Ok(Outcome::Duplicate);
     }
     let posting = ledger::post(account, &accepted.row);

@@ -4,7 +4,7 @@ use common::types::TransactionId;
 use sqlx::PgPool;
 use worker::worker::Halt;
 
-use crate::support::{kafka::*, *};
+use crate::support::{kafka::*, proxy::Proxy, *};
 
 #[sqlx::test(migrator = "common::db::MIGRATOR")]
 async fn a_forged_event_stops_the_worker_and_only_what_precedes_it_is_applied(pool: PgPool) {
@@ -174,6 +174,40 @@ async fn what_fails_every_event_stops_the_worker_and_blames_none(pool: PgPool) {
     mended.consume(1).await;
     mended.leave().await;
     assert_eq!(balance(&pool, account).await, (1, 1));
+}
+
+#[sqlx::test(migrator = "common::db::MIGRATOR")]
+async fn a_member_does_not_halt_at_a_record_that_is_anothers_by_now(pool: PgPool) {
+    let stream = Stream::new(2).await;
+    for partition in [0, 1] {
+        let account = account(&pool, 0).await;
+        let event = accept(&pool, account, CREDIT, 1).await;
+        stream.publish(partition, &event).await;
+        stream.publish_garbage(partition).await;
+    }
+    let mut proxy = Proxy::to(&pool).await;
+    let mut config = stream.config(&pool);
+    config.database_url = proxy.options(&pool).into();
+    config.database.database_acquire_timeout_ms = 200;
+    proxy.cut();
+    let mut cut_off = Stepper::join(&config);
+    let readiness = cut_off.readiness.clone();
+    let others = async {
+        eventually("the first member tries and has no database", async || {
+            readiness.reasons().contains_key("database")
+        })
+        .await;
+        let mut sound = Stepper::join(&stream.config(&pool));
+        let halt = sound.halt().await;
+        proxy.mend().await;
+        (sound, halt)
+    };
+    // Whichever partition moved, with or without the record that the first had in hand.
+    let (first, (sound, second)) = tokio::join!(cut_off.halt(), others);
+    let partition = |halt: &Halt| halt.place().map(|place| place.partition);
+    assert_ne!(partition(&first), partition(&second), "{first}, {second}");
+    cut_off.leave().await;
+    sound.leave().await;
 }
 
 /// Steps a worker until it halts as expected, checks what it says, and lets it leave.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::support::{kafka::*, *};
+use crate::support::*;
 use common::db::Isolation;
 use sqlx::PgPool;
 use uuid::{NoContext, Timestamp, Uuid};

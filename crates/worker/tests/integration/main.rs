@@ -8,6 +8,7 @@
 
 mod apply;
 mod away;
+mod concurrent;
 mod consume;
 mod group;
 mod halt;

@@ -194,6 +194,34 @@ async fn it_starts_before_its_database_and_its_topic_are_there(pool: PgPool) {
 }
 
 #[sqlx::test(migrator = "common::db::MIGRATOR")]
+async fn told_to_end_in_a_slow_attempt_it_still_leaves_its_group(pool: PgPool) {
+    let stream = Stream::new(1).await;
+    let account = account(&pool, 0).await;
+    let mut holder = pool.begin().await.unwrap();
+    sqlx::query("SELECT FROM accounts FOR UPDATE")
+        .execute(&mut *holder)
+        .await
+        .unwrap();
+    stream
+        .publish(0, &accept(&pool, account, CREDIT, 5).await)
+        .await;
+    let process = Process::start(&stream, direct_url(&pool)).await;
+    let waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
+                   AND application_name = 'worker' AND wait_event_type = 'Lock'";
+    eventually("an attempt waits for a lock", async || {
+        count(&pool, waiting).await == 1
+    })
+    .await;
+    assert_eq!(stream.members().await, 1);
+    let (code, log) = process.terminate().await;
+    assert_eq!(code, Some(0));
+    assert!(!log.contains("at the deadline"), "{log}");
+    assert_eq!(stream.members().await, 0);
+    holder.rollback().await.unwrap();
+    assert_eq!(stream.committed(0).await, None);
+}
+
+#[sqlx::test(migrator = "common::db::MIGRATOR")]
 async fn stopped_at_an_event_it_stays_alive_and_unready_and_says_why(pool: PgPool) {
     let stream = Stream::new(1).await;
     let offset = stream.publish_garbage(0).await;

@@ -4,7 +4,7 @@ use common::db::{ErrorClass, Isolation};
 use sqlx::PgPool;
 use worker::slice::{ApplyError, Verdict};
 
-use crate::support::{kafka::*, *};
+use crate::support::*;
 
 #[sqlx::test(migrator = "common::db::MIGRATOR")]
 async fn a_missing_grant_stops_everything_and_blames_no_event(pool: PgPool) {

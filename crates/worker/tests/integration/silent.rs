@@ -12,7 +12,7 @@ use worker::{
     slice::{self, Verdict},
 };
 
-use crate::support::{kafka::*, proxy::Proxy, *};
+use crate::support::{proxy::Proxy, *};
 
 /// Long for this database, and short for a test.
 const LIMIT: Duration = Duration::from_millis(300);

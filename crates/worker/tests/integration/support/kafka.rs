@@ -1,6 +1,6 @@
 //! A topic and a group of a test's own, on a real broker.
 
-use std::{env, time::Duration};
+use std::env;
 
 use chrono::Utc;
 use common::{
@@ -20,7 +20,7 @@ use rdkafka::{
 use sqlx::PgPool;
 use tokio::{
     task::{JoinHandle, spawn_blocking},
-    time::{interval, timeout},
+    time::timeout,
 };
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -32,8 +32,7 @@ use worker::{
     worker::{Halt, Step, Worker},
 };
 
-/// How long a condition may take to come true; only a broken test waits this long.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+use super::wait::PATIENCE;
 
 pub(crate) fn brokers() -> String {
     env::var("KAFKA_BROKERS").expect("KAFKA_BROKERS names the broker of the `test` instance")
@@ -145,6 +144,21 @@ impl Stream {
                 Offset::Offset(offset) => Some(offset),
                 _ => None,
             }
+        })
+        .await
+        .unwrap()
+    }
+
+    /// How many members the group has.
+    pub(crate) async fn members(&self) -> usize {
+        let (group, consumer) = (self.group.clone(), self.outsider());
+        spawn_blocking(move || {
+            let found = consumer.fetch_group_list(Some(&group), PATIENCE).unwrap();
+            found
+                .groups()
+                .iter()
+                .map(|group| group.members().len())
+                .sum()
         })
         .await
         .unwrap()
@@ -277,20 +291,4 @@ fn join(
     let database = health.quiet_side();
     let wake_up = WakeUp::start(config.session(), stop.clone());
     Worker::join(config, config.pool(), wake_up, database, readiness).unwrap()
-}
-
-/// Waits until a question's answer is yes.
-pub(crate) async fn eventually<F: Future<Output = bool>>(what: &str, mut ask: impl FnMut() -> F) {
-    let mut ticks = interval(Duration::from_millis(20));
-    let come_true = async {
-        loop {
-            ticks.tick().await;
-            if ask().await {
-                return;
-            }
-        }
-    };
-    timeout(PATIENCE, come_true)
-        .await
-        .unwrap_or_else(|_| panic!("never came true: {what}"));
 }

@@ -3,6 +3,7 @@
 
 pub(crate) mod kafka;
 pub(crate) mod proxy;
+mod wait;
 
 use common::{
     db::{DatabaseUrl, Isolation},
@@ -14,6 +15,7 @@ use common::{
 };
 use serde_json::Value;
 use sqlx::PgPool;
+pub(crate) use wait::{PATIENCE, eventually};
 use worker::{
     config::Config,
     event::{Event, Place},
@@ -23,6 +25,7 @@ use worker::{
 
 pub(crate) const CREDIT: TransactionType = TransactionType::Credit;
 pub(crate) const DEBIT: TransactionType = TransactionType::Debit;
+pub(crate) const LEVELS: [Isolation; 2] = [Isolation::Serializable, Isolation::ReadCommitted];
 pub(crate) const RESULTS: &str = "results-of-a-test";
 
 /// The worker's settings for a test's own database.
@@ -122,7 +125,7 @@ pub(crate) fn event(transaction: TransactionCreated) -> Event {
 }
 
 pub(crate) async fn apply(pool: &PgPool, events: &[Event]) -> Result<Vec<Outcome>, ApplyError> {
-    slice::apply(pool, kafka::PATIENCE, RESULTS, events).await
+    slice::apply(pool, PATIENCE, RESULTS, events).await
 }
 
 /// Applies, again and again where two transactions collide.
