@@ -1,4 +1,4 @@
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use rdkafka::{consumer::Consumer, error::KafkaError};
 use tokio::task::spawn_blocking;
@@ -27,12 +27,12 @@ impl Intake {
     pub async fn check_assigned(&mut self, partitions: Vec<i32>) -> Result<(), KafkaError> {
         let consumer = Arc::clone(&self.consumer);
         let topic = self.topic.clone();
-        let asked = partitions.clone();
-        let epochs: Vec<_> = partitions
+        // An answer says nothing about an assignment later than the question.
+        let epochs: HashMap<i32, u64> = partitions
             .iter()
-            .map(|partition| (*partition, consumer.context().epoch(*partition)))
+            .filter_map(|at| Some((*at, consumer.context().epoch(*at)?)))
             .collect();
-        let check = spawn_blocking(move || log_start::check(&consumer, &topic, &asked));
+        let check = spawn_blocking(move || log_start::check(&consumer, &topic, &partitions));
         let compared = self
             .serve_during(check)
             .await
@@ -41,16 +41,17 @@ impl Intake {
             finding.report(&self.topic);
         }
         for (partition, offset) in compared.next {
-            // The epoch in which it was asked: an answer says nothing about a later assignment.
-            if let Some((_, Some(epoch))) = epochs.iter().find(|(asked, _)| *asked == partition) {
+            if let Some(&epoch) = epochs.get(&partition) {
                 self.gaps.start(Place {
                     partition,
                     offset,
-                    epoch: *epoch,
+                    epoch,
                 });
             }
         }
-        self.consumer.context().checked(&partitions);
+        for (partition, epoch) in epochs {
+            self.consumer.context().checked(partition, epoch);
+        }
         Ok(())
     }
 }

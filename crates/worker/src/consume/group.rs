@@ -39,8 +39,8 @@ struct Notes {
 struct Position {
     /// The next offset to read.
     offset: i64,
-    /// Whether the last commit of it failed: one that is only under way needs no other.
-    failed: bool,
+    /// Whether it is to be sent: it is new, or its last commit failed. One under way is not.
+    due: bool,
 }
 
 impl GroupContext {
@@ -63,10 +63,12 @@ impl GroupContext {
         self.notes().unchecked.clone()
     }
 
-    pub(super) fn checked(&self, partitions: &[i32]) {
-        self.notes()
-            .unchecked
-            .retain(|partition| !partitions.contains(partition));
+    /// Notes that a partition was checked, unless it went and came back meanwhile.
+    pub(super) fn checked(&self, partition: i32, epoch: u64) {
+        let mut notes = self.notes();
+        if notes.epochs.get(&partition) == Some(&epoch) {
+            notes.unchecked.retain(|unchecked| *unchecked != partition);
+        }
     }
 
     /// Whether this member was assigned its partitions, be it none, since it subscribed.
@@ -78,18 +80,15 @@ impl GroupContext {
     pub(super) fn to_commit(&self, next: BTreeMap<i32, i64>) -> BTreeMap<i32, i64> {
         let mut notes = self.notes();
         for (partition, offset) in next {
-            let failed = true;
-            notes
-                .unconfirmed
-                .insert(partition, Position { offset, failed });
+            let position = Position { offset, due: true };
+            notes.unconfirmed.insert(partition, position);
         }
-        let failed = notes.unconfirmed.iter_mut().filter(|(_, at)| at.failed);
-        failed
-            .map(|(partition, position)| {
-                position.failed = false;
-                (*partition, position.offset)
-            })
-            .collect()
+        let due = notes.unconfirmed.iter_mut().filter(|(_, at)| at.due);
+        due.map(|(partition, position)| {
+            position.due = false;
+            (*partition, position.offset)
+        })
+        .collect()
     }
 
     /// Notes that a commit came to its end. A partition that goes on makes up for one that failed;
@@ -102,7 +101,7 @@ impl GroupContext {
                 if confirmed {
                     kept.remove();
                 } else {
-                    kept.get_mut().failed = true;
+                    kept.get_mut().due = true;
                 }
             }
         }
@@ -252,11 +251,15 @@ mod tests {
         let context = GroupContext::default();
         context.assign(&[1, 2]);
         assert_eq!(context.unchecked(), [1, 2]);
-        context.checked(&[1]);
+        let first = context.epoch(1).unwrap();
+        context.checked(1, first);
         assert_eq!(context.unchecked(), [2]);
         context.revoke(&[2]);
         assert!(context.unchecked().is_empty());
+        context.revoke(&[1]);
         context.assign(&[1]);
+        // An answer to what was asked before.
+        context.checked(1, first);
         assert_eq!(context.unchecked(), [1]);
     }
 }
