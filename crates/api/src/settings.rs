@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use clap::{Args, Parser, Subcommand};
 use common::{
     db::{DatabaseSettings, DatabaseUrl},
+    settings::topic_name,
     shutdown::ShutdownSettings,
     telemetry::LogSettings,
 };
@@ -84,7 +85,7 @@ pub struct Settings {
     pub database: DatabaseSettings,
 
     /// The topic that new transactions' events are for
-    #[arg(long, env, default_value = "transactions", value_parser = parse_topic)]
+    #[arg(long, env, default_value = "transactions", value_parser = topic_name)]
     pub transactions_topic: String,
 
     /// How many rows one page of a filtered list may look at; it may hold fewer than asked for then
@@ -110,16 +111,6 @@ pub struct Settings {
     /// The end
     #[command(flatten)]
     pub shutdown: ShutdownSettings,
-}
-
-/// A name that Kafka accepts for a topic.
-fn parse_topic(name: &str) -> Result<String, String> {
-    let legal = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
-    if (1..=249).contains(&name.len()) && name.bytes().all(legal) && !matches!(name, "." | "..") {
-        Ok(name.to_owned())
-    } else {
-        Err("must be 1 to 249 letters, digits, dots, underscores or hyphens".to_owned())
-    }
 }
 
 #[cfg(test)]

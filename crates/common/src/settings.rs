@@ -1,11 +1,14 @@
 //! Settings come from flags and environment variables; a bad one is one clear line and exit code 2.
 
+mod values;
+
 use std::process::exit;
 
 use clap::{
     CommandFactory, FromArgMatches, Parser,
     error::{ContextKind, ContextValue, ErrorKind},
 };
+pub use values::{broker_list, duration, topic_name};
 
 /// The exit code for a setting that cannot be used, as command line tools have it.
 const EXIT_USAGE: i32 = 2;

@@ -245,6 +245,9 @@ fn config(brokers: &str, topic_message_bytes_max: i32) -> ClientConfig {
         .set("queue.buffering.max.kbytes", QUEUE_KBYTES_MAX.to_string())
         .set("reconnect.backoff.max.ms", "1000")
         .set("socket.keepalive.enable", "true")
+        // A broker that went without a word is given up after 10 s, not after a minute; what it was
+        // sent goes again under the same sequence numbers.
+        .set("socket.timeout.ms", "10000")
         .set("log.connection.close", "false");
     config
 }

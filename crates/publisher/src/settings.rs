@@ -5,12 +5,10 @@ use std::{net::SocketAddr, time::Duration};
 use clap::{ArgAction, Parser, Subcommand, value_parser};
 use common::{
     db::{DatabaseSettings, DatabaseUrl},
+    settings::{broker_list, duration, topic_name},
     shutdown::ShutdownSettings,
     telemetry::LogSettings,
 };
-
-/// The longest name a topic may have (Kafka, `Topic.MAX_NAME_LENGTH`).
-const TOPIC_NAME_BYTES_MAX: usize = 249;
 
 /// Moves events from the outbox to Kafka, in order for each account
 #[derive(Clone, Debug, Parser)]
@@ -60,15 +58,15 @@ pub struct Settings {
 #[derive(Clone, Debug, clap::Args)]
 pub struct KafkaSettings {
     /// The brokers to ask first, host:port with commas between them
-    #[arg(long, env, default_value = "127.0.0.1:19092", value_parser = parse_brokers)]
+    #[arg(long, env, default_value = "127.0.0.1:19092", value_parser = broker_list)]
     pub kafka_brokers: String,
 
     /// The topic of accepted transactions
-    #[arg(long, env, default_value = "transactions", value_parser = parse_topic)]
+    #[arg(long, env, default_value = "transactions", value_parser = topic_name)]
     pub transactions_topic: String,
 
     /// The topic of the worker's results
-    #[arg(long, env, default_value = "transactions.results", value_parser = parse_topic)]
+    #[arg(long, env, default_value = "transactions.results", value_parser = topic_name)]
     pub results_topic: String,
 
     /// The worker's consumer group, whose lag is measured
@@ -110,7 +108,7 @@ pub struct PublishingSettings {
 
     /// How long a published row is kept, as a number with ms, s, m, h or d; 0 deletes a row as soon
     /// as the broker has it
-    #[arg(long, env, default_value = "7d", value_parser = parse_duration)]
+    #[arg(long, env, default_value = "7d", value_parser = duration)]
     pub outbox_retention: Duration,
 }
 
@@ -128,7 +126,7 @@ pub enum Command {
     Resend {
         /// Accounts with a transaction PENDING for at least so long, as a number with ms, s, m, h or
         /// d; of these accounts all PENDING transactions are sent again, in their order
-        #[arg(long, value_parser = parse_duration)]
+        #[arg(long, value_parser = duration)]
         pending_older_than: Duration,
     },
 }
@@ -151,51 +149,6 @@ impl KafkaSettings {
     pub fn topics(&self) -> [String; 2] {
         [self.transactions_topic.clone(), self.results_topic.clone()]
     }
-}
-
-fn parse_brokers(list: &str) -> Result<String, String> {
-    let is_address = |address: &str| {
-        address
-            .rsplit_once(':')
-            .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok())
-    };
-    if list.split(',').all(|address| is_address(address.trim())) {
-        Ok(list.to_owned())
-    } else {
-        Err("must be host:port, or several with commas between them".to_owned())
-    }
-}
-
-fn parse_topic(name: &str) -> Result<String, String> {
-    let legal = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
-    let length_fits = (1..=TOPIC_NAME_BYTES_MAX).contains(&name.len());
-    if length_fits && name.bytes().all(legal) && name != "." && name != ".." {
-        Ok(name.to_owned())
-    } else {
-        Err("must be 1 to 249 letters, digits, dots, underscores and hyphens".to_owned())
-    }
-}
-
-/// Reads `90s`, `10m`, `24h`, `7d`, `500ms` or `0`.
-fn parse_duration(text: &str) -> Result<Duration, String> {
-    let refused = || format!("`{text}` must be a number with ms, s, m, h or d, or 0");
-    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
-    let (number, unit) = text.split_at(digits);
-    let number: u64 = number.parse().map_err(|_| refused())?;
-    let unit_ms = match unit {
-        "ms" => 1,
-        "s" => 1_000,
-        "m" => 60_000,
-        "h" => 3_600_000,
-        "d" => 86_400_000,
-        "" if number == 0 => 0,
-        _ => return Err(refused()),
-    };
-    let limit = Duration::from_hours(100 * 365 * 24);
-    let duration = number.checked_mul(unit_ms).map(Duration::from_millis);
-    duration
-        .filter(|duration| *duration <= limit)
-        .ok_or_else(|| format!("`{text}` is longer than a hundred years"))
 }
 
 #[cfg(test)]
@@ -245,38 +198,6 @@ mod tests {
                 "{flag}: {error}"
             );
             assert_eq!(error.lines().count(), 1, "{error}");
-        }
-    }
-
-    #[test]
-    fn durations_carry_their_unit() {
-        let table = [
-            ("0", 0),
-            ("0s", 0),
-            ("500ms", 500),
-            ("90s", 90_000),
-            ("10m", 600_000),
-            ("24h", 86_400_000),
-            ("7d", 604_800_000),
-        ];
-        for (text, milliseconds) in table {
-            assert_eq!(
-                parse_duration(text),
-                Ok(Duration::from_millis(milliseconds)),
-                "{text}"
-            );
-        }
-        for refused in [
-            "",
-            "10",
-            "-1s",
-            "1.5h",
-            "m",
-            "1 h",
-            "99999999999999999d",
-            "40000d",
-        ] {
-            assert!(parse_duration(refused).is_err(), "{refused:?}");
         }
     }
 

@@ -5,6 +5,7 @@ use std::{net::SocketAddr, time::Duration};
 use clap::{Args, Parser};
 use common::{
     db::{DatabaseSettings, DatabaseUrl, Isolation},
+    settings::{broker_list, duration, topic_name},
     shutdown::ShutdownSettings,
     telemetry::LogSettings,
 };
@@ -48,10 +49,10 @@ pub struct Config {
     #[command(flatten)]
     pub kafka: KafkaSettings,
 
-    /// How long closed events are remembered, in hours; 0 keeps them for ever. Longer than the
-    /// topic keeps its records, with a margin
-    #[arg(long, env, default_value_t = 720, value_parser = clap::value_parser!(u32).range(0..=876_000))]
-    pub processed_events_retention_hours: u32,
+    /// How long closed events are remembered, as a number with ms, s, m, h or d; 0 keeps them for
+    /// ever. Longer than the topic keeps its records, with a margin
+    #[arg(long, env, default_value = "30d", value_parser = duration)]
+    pub processed_events_retention: Duration,
 
     /// Where /health, /ready and /metrics are served
     #[arg(long, env, default_value = "127.0.0.1:9103")]
@@ -82,15 +83,15 @@ pub struct SliceSettings {
 #[derive(Args, Clone, Debug)]
 pub struct KafkaSettings {
     /// Kafka's addresses, host:port, separated by commas
-    #[arg(long, env, default_value = "127.0.0.1:19092", value_parser = brokers)]
+    #[arg(long, env, default_value = "127.0.0.1:19092", value_parser = broker_list)]
     pub kafka_brokers: String,
 
     /// The topic of the events to apply
-    #[arg(long, env, default_value = "transactions", value_parser = topic)]
+    #[arg(long, env, default_value = "transactions", value_parser = topic_name)]
     pub transactions_topic: String,
 
     /// The topic of the events that tell what became of transactions
-    #[arg(long, env, default_value = "transactions.results", value_parser = topic)]
+    #[arg(long, env, default_value = "transactions.results", value_parser = topic_name)]
     pub results_topic: String,
 
     /// The consumer group: its members share the topic's partitions
@@ -103,29 +104,6 @@ fn not_empty(text: &str) -> Result<String, String> {
         Err("must not be empty".to_owned())
     } else {
         Ok(text.to_owned())
-    }
-}
-
-fn brokers(list: &str) -> Result<String, String> {
-    let is_address = |address: &str| {
-        address
-            .rsplit_once(':')
-            .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok())
-    };
-    if list.split(',').all(|address| is_address(address.trim())) {
-        Ok(list.to_owned())
-    } else {
-        Err("must be host:port, or several with commas between them".to_owned())
-    }
-}
-
-/// A name that Kafka allows: it would refuse any other only later, when it is asked.
-fn topic(name: &str) -> Result<String, String> {
-    let legal = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
-    if (1..=249).contains(&name.len()) && name.bytes().all(legal) && !matches!(name, "." | "..") {
-        Ok(name.to_owned())
-    } else {
-        Err("must be 1 to 249 letters, digits, dots, underscores and hyphens".to_owned())
     }
 }
 
@@ -147,8 +125,20 @@ impl Config {
     /// How long closed events are remembered; none keeps them for ever.
     #[must_use]
     pub fn processed_events_retention(&self) -> Option<Duration> {
-        let hours = u64::from(self.processed_events_retention_hours);
-        (hours > 0).then(|| Duration::from_secs(hours * 3600))
+        (!self.processed_events_retention.is_zero()).then_some(self.processed_events_retention)
+    }
+
+    /// Rules over several settings; the error names the variables.
+    ///
+    /// # Errors
+    /// What is wrong.
+    pub fn check(&self) -> Result<(), String> {
+        if self.kafka.transactions_topic == self.kafka.results_topic {
+            return Err(
+                "RESULTS_TOPIC (--results-topic): must differ from TRANSACTIONS_TOPIC".to_owned(),
+            );
+        }
+        Ok(())
     }
 }
 
@@ -180,8 +170,8 @@ mod tests {
             ("--transactions-topic=", "TRANSACTIONS_TOPIC"),
             ("--results-topic=a b", "RESULTS_TOPIC"),
             (
-                "--processed-events-retention-hours=-1",
-                "PROCESSED_EVENTS_RETENTION_HOURS",
+                "--processed-events-retention=-1",
+                "PROCESSED_EVENTS_RETENTION",
             ),
             ("--admin-bind-addr=here", "ADMIN_BIND_ADDR"),
             ("--database-url=mysql://u:hunter2@h/d", "DATABASE_URL"),
@@ -195,8 +185,7 @@ mod tests {
 
     #[test]
     fn a_retention_of_0_keeps_for_ever() {
-        let config: Config =
-            parse_from(&["worker", "--processed-events-retention-hours=0"]).unwrap();
+        let config: Config = parse_from(&["worker", "--processed-events-retention=0"]).unwrap();
         assert_eq!(config.processed_events_retention(), None);
     }
 }

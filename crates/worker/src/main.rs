@@ -12,6 +12,9 @@ use worker::config::{Config, SERVICE};
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let config: Config = settings::parse_or_exit();
+    if let Err(message) = config.check() {
+        settings::refuse(&message);
+    }
     init_logs(&config.logs, SERVICE).context("starting the logs")?;
     let metrics = install_metrics().context("starting the metrics")?;
     worker::metrics::describe();

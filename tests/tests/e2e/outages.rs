@@ -155,3 +155,23 @@ async fn says_why(service: &Service, component: &str) {
     )
     .await;
 }
+
+#[test]
+fn a_broker_that_goes_silent_is_given_up_and_nothing_is_lost() {
+    test_with(behind_proxies(), async |stack| {
+        let services = stack.start_all().await;
+        let client = stack.client().await;
+        let accounts = [client.open_account().await, client.open_account().await];
+        let traffic = Traffic::start(&client, &stack.book, &accounts, 4);
+        traffic.flow(40).await;
+        stack.kafka_proxy().swallow();
+        for service in &services[1..] {
+            says_why(service, "broker").await;
+        }
+        stack.kafka_proxy().restore();
+        join_all(services.iter().map(Service::ready)).await;
+        traffic.flow(40).await;
+        traffic.stop().await;
+        stack.audit().await;
+    });
+}

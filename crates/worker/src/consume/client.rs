@@ -19,7 +19,9 @@ fn base(settings: &KafkaSettings) -> ClientConfig {
         .set("client.id", format!("postonce-{SERVICE}"))
         // A broker that comes back is found within a second, not within ten.
         .set("reconnect.backoff.max.ms", "1000")
-        .set("socket.keepalive.enable", "true");
+        .set("socket.keepalive.enable", "true")
+        // A broker that went without a word is given up after 10 s, not after a minute.
+        .set("socket.timeout.ms", "10000");
     config
 }
 

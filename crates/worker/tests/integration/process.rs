@@ -286,7 +286,7 @@ fn every_setting_is_in_the_help_with_its_variable() {
         "TRANSACTIONS_TOPIC",
         "RESULTS_TOPIC",
         "CONSUMER_GROUP",
-        "PROCESSED_EVENTS_RETENTION_HOURS",
+        "PROCESSED_EVENTS_RETENTION",
         "ADMIN_BIND_ADDR",
         "LOG_FORMAT",
         "SHUTDOWN_GRACE_MS",
