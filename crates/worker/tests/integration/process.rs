@@ -59,13 +59,11 @@ impl Process {
     /// Ends it as an operator does; answers its exit code and the rest of its log.
     async fn terminate(mut self) -> (Option<i32>, String) {
         let pid = self.child.id().to_string();
-        assert!(
-            Command::new("kill")
-                .args(["-TERM", &pid])
-                .status()
-                .unwrap()
-                .success()
-        );
+        // The shell's own `kill`: not every machine has the program.
+        let told = Command::new("sh")
+            .args(["-c", "kill -s TERM \"$0\"", &pid])
+            .status();
+        assert!(told.unwrap().success());
         let log = self.log.take().unwrap();
         let rest = spawn_blocking(move || {
             let lines: Vec<_> = log.lines().map(Result::unwrap).collect();
