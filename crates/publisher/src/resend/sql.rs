@@ -69,7 +69,7 @@ pub(super) async fn remove_waiting(
         "DELETE FROM outbox_events AS event
           USING unnest($1::bigint[], $2::uuid[]) AS waiting (seq, account_id)
           WHERE event.seq = waiting.seq AND event.account_id = waiting.account_id
-            AND event.status = 'PENDING'",
+            AND event.status <> 'PUBLISHED'",
         seqs,
         account_ids
     )

@@ -87,3 +87,33 @@ async fn without_retention_a_row_goes_with_its_acknowledgement(pool: PgPool) {
     Log::of(&world.transactions).read_all(&events).await;
     publisher.stop().await;
 }
+
+#[sqlx::test(migrator = "common::db::MIGRATOR")]
+async fn rows_are_marked_by_their_primary_key_though_the_outbox_looked_empty(pool: PgPool) {
+    let world = World::new(pool);
+    world.append(AccountId::new(), &payloads(2_000)).await;
+    sqlx::query("UPDATE outbox_events SET status = 'PUBLISHED', published_at = now()")
+        .execute(&world.pool)
+        .await
+        .unwrap();
+    // The planner now knows many rows, and an index of pending ones that is empty.
+    sqlx::query("VACUUM ANALYZE outbox_events")
+        .execute(&world.pool)
+        .await
+        .unwrap();
+    world.append(AccountId::new(), &payloads(300)).await;
+    let publisher = world.publisher(&[]);
+    world.all_published().await;
+    publisher.stop().await;
+    // The counts arrive when the session that made them ends.
+    eventually("each row was looked up by its key", || async {
+        let read = "SELECT idx_scan FROM pg_stat_user_indexes
+                     WHERE indexrelname = 'outbox_events_pkey'";
+        let scans: i64 = sqlx::query_scalar(read)
+            .fetch_one(&world.pool)
+            .await
+            .unwrap();
+        scans >= 300
+    })
+    .await;
+}
