@@ -17,7 +17,7 @@ use std::{sync::Arc, time::Duration};
 
 use chrono::Utc;
 use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
-pub(crate) use sql::SESSION_OPTIONS;
+pub(crate) use sql::{SESSION_OPTIONS, remove_unmarked};
 use tokio::{
     sync::{Notify, watch},
     time::{Instant, sleep, sleep_until},

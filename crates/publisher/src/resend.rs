@@ -16,6 +16,8 @@ use sqlx::{Connection, PgConnection, postgres::PgConnectOptions};
 use thiserror::Error;
 use uuid::Uuid;
 
+use crate::cycle::remove_unmarked;
+
 /// How many events are written in one statement.
 const CHUNK_EVENTS: usize = 1_000;
 
@@ -89,7 +91,7 @@ pub async fn resend(
 
 async fn write(writing: &mut PgConnection, topic: &str, chunk: Chunk) -> Result<u64, ResendError> {
     let (seqs, account_ids) = (&chunk.waiting_seqs, &chunk.waiting_account_ids);
-    let removed = sql::remove_waiting(writing, seqs, account_ids).await?;
+    let removed = remove_unmarked(writing, seqs, account_ids).await?;
     expect_rows(seqs.len(), removed)?;
     let written = outbox::insert(writing, topic, &chunk.events).await?;
     expect_rows(chunk.events.len(), written)?;

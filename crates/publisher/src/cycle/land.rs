@@ -118,7 +118,7 @@ impl Cycle {
             return Ok(());
         }
         let marked = if self.settings.outbox_retention.is_zero() {
-            sql::remove_published(connection, seqs, account_ids).await?
+            sql::remove_unmarked(connection, seqs, account_ids).await?
         } else {
             sql::mark_published(connection, seqs, account_ids).await?
         };

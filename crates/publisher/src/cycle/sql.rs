@@ -94,16 +94,17 @@ pub(super) async fn mark_published(
     Ok(marked.rows_affected())
 }
 
-/// Removes acknowledged rows at once, where published rows are not kept at all.
-pub(super) async fn remove_published(
+/// Removes rows that are not marked: acknowledged ones at once, where published rows are not kept at
+/// all, and those that `resend` writes anew. The answer is how many were there.
+pub(crate) async fn remove_unmarked(
     connection: &mut PgConnection,
     seqs: &[i64],
     account_ids: &[Uuid],
 ) -> Result<u64, Error> {
     let removed = sqlx::query!(
         "DELETE FROM outbox_events AS event
-          USING unnest($1::bigint[], $2::uuid[]) AS acknowledged (seq, account_id)
-          WHERE event.seq = acknowledged.seq AND event.account_id = acknowledged.account_id
+          USING unnest($1::bigint[], $2::uuid[]) AS leaving (seq, account_id)
+          WHERE event.seq = leaving.seq AND event.account_id = leaving.account_id
             AND event.status <> 'PUBLISHED'",
         seqs,
         account_ids

@@ -58,22 +58,3 @@ pub(super) fn pending_transactions(
     )
     .fetch(connection)
 }
-
-/// Removes outbox rows that were not sent yet; the answer is how many.
-pub(super) async fn remove_waiting(
-    connection: &mut PgConnection,
-    seqs: &[i64],
-    account_ids: &[Uuid],
-) -> Result<u64, Error> {
-    let removed = sqlx::query!(
-        "DELETE FROM outbox_events AS event
-          USING unnest($1::bigint[], $2::uuid[]) AS waiting (seq, account_id)
-          WHERE event.seq = waiting.seq AND event.account_id = waiting.account_id
-            AND event.status <> 'PUBLISHED'",
-        seqs,
-        account_ids
-    )
-    .execute(connection)
-    .await?;
-    Ok(removed.rows_affected())
-}
