@@ -40,9 +40,14 @@ use crate::{
     topics::TopicsState,
 };
 
-/// The shortest time between two steps that did not fill their batch: a crowd shares statements,
-/// and a lone row after a pause still goes at once.
+/// The shortest time between two steps that did not fill their batch: a lone row after a pause still
+/// goes at once.
 const STEP_INTERVAL_MIN: Duration = Duration::from_millis(5);
+/// What each row sent adds to it: a crowd shares statements and requests to the broker, and the
+/// larger the crowd, the more there is to share.
+const STEP_INTERVAL_PER_ROW: Duration = Duration::from_micros(50);
+/// The longest time between two such steps.
+const STEP_INTERVAL_MAX: Duration = Duration::from_millis(25);
 /// The first pause between two looks at an empty outbox; it doubles up to `POLL_INTERVAL_MAX_MS`.
 const POLL_INTERVAL_FIRST: Duration = Duration::from_millis(10);
 /// Pauses while the database fails.
@@ -89,6 +94,8 @@ pub(crate) struct Cycle {
     landed: Landed,
     /// Rows that were refused, where that is not written on them yet.
     refusals: Vec<Refusal>,
+    /// How many rows the last step sent.
+    rows_sent: u32,
     /// The lane to begin the next claim with, so that none is always last.
     first_lane: i16,
     metrics: CycleMetrics,
@@ -156,6 +163,7 @@ impl Cycle {
             couriers,
             landed: Landed::default(),
             refusals: Vec::new(),
+            rows_sent: 0,
             first_lane: 0,
             metrics: CycleMetrics::new(&kafka.topics()),
             parts,
@@ -196,7 +204,7 @@ impl Cycle {
                 }
             }
             self.wait(poll.pause(), draining, &token).await;
-            sleep_until(started + STEP_INTERVAL_MIN).await;
+            sleep_until(started + step_interval(self.rows_sent)).await;
         }
     }
 
@@ -224,6 +232,7 @@ impl Cycle {
             .lanes_owned
             .set(f64::from(u8::try_from(owned.len()).unwrap_or(u8::MAX)));
         self.troubles.keep_only(owned);
+        self.rows_sent = 0;
         let limit = self.message_bytes_max();
         self.couriers.tend(&mut self.flights, limit);
         let sent = match limit {
@@ -253,6 +262,12 @@ impl Cycle {
             None => self.parts.lanes.set_ready(),
         }
     }
+}
+
+/// How long after its beginning a step that sent so many rows is followed by the next.
+fn step_interval(rows_sent: u32) -> Duration {
+    let crowd = STEP_INTERVAL_PER_ROW.saturating_mul(rows_sent);
+    (STEP_INTERVAL_MIN + crowd).min(STEP_INTERVAL_MAX)
 }
 
 /// Seconds since a time by the database's clock; clocks that differ do not make it negative.

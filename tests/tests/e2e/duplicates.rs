@@ -1,6 +1,6 @@
 use std::collections::HashSet;
 
-use e2e::{Audit, Kind, Traffic, eventually, test};
+use e2e::{Audit, Kind, Setup, Traffic, eventually, test, test_with};
 
 #[test]
 fn every_event_delivered_again_changes_nothing() {
@@ -36,7 +36,11 @@ fn every_event_delivered_again_changes_nothing() {
 
 #[test]
 fn an_event_published_again_changes_nothing() {
-    test(async |stack| {
+    let kept = Setup {
+        settings: vec![("OUTBOX_RETENTION", "1h".to_owned())],
+        ..Setup::default()
+    };
+    test_with(kept, async |stack| {
         stack.start_all().await;
         let client = stack.client().await;
         let accounts = [client.open_account().await];

@@ -35,16 +35,14 @@ async fn freeze(stack: &Stack, kind: Kind) {
 
 /// Everything accepted by now comes to its end without the frozen one.
 async fn taken_over(stack: &Stack, second: &Service) {
-    let last: i64 = stack
-        .database
-        .count("SELECT max(seq) FROM outbox_events")
-        .await;
+    let now = "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint";
+    let now_us = stack.database.count(now).await;
     eventually(&format!("{} goes on alone", second.label()), async || {
         let open = sqlx::query_scalar::<_, i64>(
-            "SELECT count(*) FROM outbox_events o JOIN transactions t ON t.id = o.aggregate_id
-              WHERE o.seq <= $1 AND t.status = 'PENDING'",
+            "SELECT count(*) FROM transactions
+              WHERE created_at <= to_timestamp($1 / 1000000.0) AND status = 'PENDING'",
         );
-        let open = open.bind(last).fetch_one(stack.database.superuser()).await;
+        let open = open.bind(now_us).fetch_one(stack.database.superuser()).await;
         (open.expect("a count failed") == 0).then_some(())
     })
     .await;

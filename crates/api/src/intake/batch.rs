@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, hash_map::Entry};
 
+use chrono::{DateTime, Utc};
 use common::types::{AccountId, AccountStatus, TransactionStatus};
 
 use super::{
@@ -77,7 +78,7 @@ fn asks_the_same(one: &NewTransaction, other: &NewTransaction) -> bool {
 /// has become of the account since.
 pub(super) fn decide(row: &Row, written: &Written) -> Outcome {
     if written.created {
-        return Outcome::Created(as_created(row, written));
+        return Outcome::Created(as_created(row, written.now));
     }
     if let Some(stored) = stored(row, written) {
         // Found under the id made for this request: an earlier attempt was committed after all.
@@ -108,7 +109,8 @@ fn compare(new: &NewTransaction, stored: Transaction) -> Outcome {
     }
 }
 
-fn as_created(row: &Row, written: &Written) -> Transaction {
+/// A row as it stands when it has just been inserted.
+pub(super) fn as_created(row: &Row, created_at: DateTime<Utc>) -> Transaction {
     Transaction {
         id: row.id,
         account_id: row.new.account_id,
@@ -118,7 +120,7 @@ fn as_created(row: &Row, written: &Written) -> Transaction {
         status: TransactionStatus::Pending,
         idempotency_key: row.new.idempotency_key.as_str().to_owned(),
         failure_reason: None,
-        created_at: written.now,
+        created_at,
         processed_at: None,
     }
 }
@@ -201,7 +203,7 @@ pub(super) mod tests {
         let row = row("k");
         let original = Transaction {
             id: TransactionId::new(),
-            ..as_created(&row, &written(None, ""))
+            ..as_created(&row, DateTime::UNIX_EPOCH)
         };
         for status in [
             Some(AccountStatus::Suspended),
@@ -222,7 +224,7 @@ pub(super) mod tests {
     #[test]
     fn a_row_found_under_its_own_id_was_created_by_an_earlier_attempt() {
         let row = row("k");
-        let earlier = as_created(&row, &written(None, ""));
+        let earlier = as_created(&row, DateTime::UNIX_EPOCH);
         let found = with_stored(written(Some(AccountStatus::Active), "EUR"), &earlier);
         assert_eq!(decide(&row, &found), Outcome::Created(earlier));
     }
@@ -232,7 +234,7 @@ pub(super) mod tests {
         let (mut groups, rest) = group(vec![row("k"), row("k")]);
         assert!(rest.is_empty());
         let group = groups.remove(0);
-        let transaction = as_created(&group.first, &written(None, ""));
+        let transaction = as_created(&group.first, DateTime::UNIX_EPOCH);
         let outcomes = [
             (
                 Outcome::Created(transaction.clone()),

@@ -1,6 +1,6 @@
 //! Writing a batch until each of its rows has an answer.
 
-use std::time::Duration;
+use std::{mem, time::Duration};
 
 use common::{
     db::{ErrorClass, bounded, is_serialization_failure},
@@ -12,11 +12,11 @@ use tokio::time::sleep;
 use tracing::{debug, error, warn};
 
 use super::{
-    IntakeError, Outcome,
-    batch::{Group, decide, group},
-    metrics,
+    IntakeError, Outcome, Refusal,
+    batch::{Group, as_created, decide, group},
+    metrics::{self, Accepted},
     queue::Row,
-    sql::{self, Written},
+    sql::{self, Inserted, Written},
 };
 
 /// Attempts at one batch, the first included, before it is halved (a collision) or given up (the
@@ -27,19 +27,40 @@ const BACKOFF_BASE: Duration = Duration::from_millis(4);
 /// The longest pause there is.
 const BACKOFF_MAX: Duration = Duration::from_millis(500);
 
-/// Writes batches over a pool of SERIALIZABLE sessions.
+/// After a key turned out to be stored, so many batches are written by the statement that looks for
+/// stored keys: repeats come in crowds, after an outage for instance.
+const CAUTIOUS_BATCHES: u32 = 16;
+
+/// Writes one lane's batches over a pool of SERIALIZABLE sessions.
 pub(super) struct Writer {
     pool: PgPool,
     answer_timeout: Duration,
     topic: String,
     wake_up: WakeUp,
+    /// For how many more batches a key is expected to be stored.
+    cautious_batches: u32,
+}
+
+/// What is expected of a batch's keys, which decides by which statement it is written. A wrong guess
+/// costs a second statement and changes no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Keys {
+    New,
+    MayBeStored,
 }
 
 /// Rows for one statement.
 struct Batch {
     groups: Vec<Group>,
+    keys: Keys,
     /// An earlier attempt at these rows may have been committed without our learning it.
     may_be_written: bool,
+}
+
+/// A batch's statement that was committed.
+enum Committed {
+    New(Inserted),
+    Looked(Vec<Written>),
 }
 
 /// Why a batch was not written, after all its attempts.
@@ -70,30 +91,49 @@ impl Writer {
             answer_timeout,
             topic,
             wake_up,
+            cautious_batches: 0,
         }
     }
 
     /// Writes the rows and answers each of them.
-    pub(super) async fn write(&self, mut rows: Vec<Row>) {
+    pub(super) async fn write(&mut self, mut rows: Vec<Row>) {
         while !rows.is_empty() {
             let (groups, rest) = group(rows);
-            self.write_batch(Batch {
+            let batch = Batch {
                 groups,
+                keys: self.expected_keys(),
                 may_be_written: false,
-            })
-            .await;
+            };
+            self.write_batch(batch).await;
             rows = rest;
+        }
+    }
+
+    fn expected_keys(&mut self) -> Keys {
+        match self.cautious_batches.checked_sub(1) {
+            None => Keys::New,
+            Some(left) => {
+                self.cautious_batches = left;
+                Keys::MayBeStored
+            }
         }
     }
 
     /// What fails as a batch is halved, so that one bad row never fails its neighbours; the first
     /// half goes first, which keeps the order.
-    async fn write_batch(&self, batch: Batch) {
+    async fn write_batch(&mut self, batch: Batch) {
         let mut batches = vec![batch];
         while let Some(mut batch) = batches.pop() {
             match self.attempt(&mut batch).await {
-                Ok(written) => self.settle(batch.groups, &written),
+                Ok(Committed::New(inserted)) => batches.extend(self.settle_new(batch, &inserted)),
+                Ok(Committed::Looked(written)) => self.settle(batch.groups, &written),
                 Err(Failure::GiveUp(answer)) => fail(batch.groups, answer),
+                Err(Failure::Divide(_)) if batch.keys == Keys::New => {
+                    // Most probably a key is stored.
+                    self.cautious_batches = CAUTIOUS_BATCHES;
+                    let keys = Keys::MayBeStored;
+                    batches.push(Batch { keys, ..batch });
+                }
                 Err(Failure::Divide(error)) if batch.groups.len() == 1 => {
                     let row = &batch.groups[0].first;
                     error!(error = &error as &dyn std::error::Error, transaction_id = %row.id,
@@ -109,29 +149,57 @@ impl Writer {
         }
     }
 
-    /// Answers a committed batch.
-    fn settle(&self, groups: Vec<Group>, written: &[Written]) {
-        let mut created = false;
+    /// Answers the rows that were inserted. Those that were not are a batch again: a key that is
+    /// stored is answered from what is stored, whatever its account is now.
+    fn settle_new(&self, mut batch: Batch, inserted: &Inserted) -> Option<Batch> {
+        let (mut accepted, mut left_over) = (Accepted::default(), Vec::new());
+        for (position, group) in (1..).zip(mem::take(&mut batch.groups)) {
+            if inserted.left_over.contains(&position) {
+                left_over.push(group);
+            } else {
+                accepted.add(&group.first.new);
+                let transaction = as_created(&group.first, inserted.now);
+                group.answer(Ok(Outcome::Created(transaction)));
+            }
+        }
+        self.announce(accepted);
+        (!left_over.is_empty()).then_some(Batch {
+            groups: left_over,
+            keys: Keys::MayBeStored,
+            ..batch
+        })
+    }
+
+    /// Answers a batch of which each row was looked up.
+    fn settle(&mut self, groups: Vec<Group>, written: &[Written]) {
+        let mut accepted = Accepted::default();
         for (group, written) in groups.into_iter().zip(written) {
             let outcome = decide(&group.first, written);
-            if let Outcome::Created(transaction) = &outcome {
-                created = true;
-                metrics::accepted(transaction);
+            match &outcome {
+                Outcome::Created(_) => accepted.add(&group.first.new),
+                Outcome::Replayed(_) | Outcome::Refused(Refusal::KeyReused) => {
+                    self.cautious_batches = CAUTIOUS_BATCHES;
+                }
+                Outcome::Refused(_) => {}
             }
             group.answer(Ok(outcome));
         }
-        if created {
+        self.announce(accepted);
+    }
+
+    fn announce(&self, accepted: Accepted) {
+        if accepted.count() {
             self.wake_up.hint();
         }
     }
 
     /// Runs the statement until it is committed or has failed for good.
-    async fn attempt(&self, batch: &mut Batch) -> Result<Vec<Written>, Failure> {
+    async fn attempt(&self, batch: &mut Batch) -> Result<Committed, Failure> {
         let rows = batch.groups.len();
         let mut attempt = 1;
         loop {
-            let Attempted { error, sent } = match self.attempt_once(&batch.groups).await {
-                Ok(written) => return Ok(written),
+            let Attempted { error, sent } = match self.attempt_once(batch).await {
+                Ok(committed) => return Ok(committed),
                 Err(attempted) => attempted,
             };
             batch.may_be_written |= sent && leaves_outcome_unknown(&error);
@@ -145,19 +213,26 @@ impl Writer {
         }
     }
 
-    async fn attempt_once(&self, groups: &[Group]) -> Result<Vec<Written>, Attempted> {
-        let rows: Vec<&Row> = groups.iter().map(|group| &group.first).collect();
+    async fn attempt_once(&self, batch: &Batch) -> Result<Committed, Attempted> {
+        let rows: Vec<&Row> = batch.groups.iter().map(|group| &group.first).collect();
         let mut sent = false;
-        let accepted = bounded(&self.pool, self.answer_timeout, async |connection| {
+        let written = bounded(&self.pool, self.answer_timeout, async |connection| {
             sent = true;
-            sql::accept(connection, &self.topic, &rows).await
+            Ok(match batch.keys {
+                Keys::New => {
+                    Committed::New(sql::insert_new(connection, &self.topic, &rows).await?)
+                }
+                Keys::MayBeStored => {
+                    Committed::Looked(sql::accept(connection, &self.topic, &rows).await?)
+                }
+            })
         });
-        let written = accepted.await.map_err(|error| {
+        let committed = written.await.map_err(|error| {
             metrics::attempt_failed(&error);
             Attempted { error, sent }
         })?;
         metrics::batch_written(rows.len());
-        Ok(written)
+        Ok(committed)
     }
 }
 

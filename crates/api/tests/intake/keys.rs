@@ -233,6 +233,31 @@ async fn repeats_within_one_batch_are_answered_from_the_batch_itself(pool: PgPoo
 }
 
 #[sqlx::test(migrator = "common::db::MIGRATOR")]
+async fn a_stored_key_among_new_ones_is_a_replay_and_its_neighbours_are_accepted(pool: PgPool) {
+    let it = Fixture::new(pool).await;
+    let Outcome::Created(original) = it.submit(credit(it.account, "stored")).await else {
+        panic!("not created")
+    };
+    let suspended = open_account(&it.pool, "EUR").await;
+    set_status(&it.pool, suspended, "SUSPENDED").await;
+    // More rounds than a stored key makes the intake expect further ones.
+    for round in 0..20 {
+        let keys = [format!("a{round}"), "stored".to_owned(), format!("b{round}")];
+        let mut items: Vec<_> = keys.iter().map(|key| credit(it.account, key)).collect();
+        items.push(credit(suspended, "refused"));
+        let answers = it.intake.submit_batch(items).await.unwrap();
+        let outcomes: Vec<Outcome> = answers.into_iter().map(Result::unwrap).collect();
+        assert!(matches!(outcomes[0], Outcome::Created(_)), "{outcomes:?}");
+        assert_eq!(outcomes[1], Outcome::Replayed(original.clone()));
+        assert!(matches!(outcomes[2], Outcome::Created(_)), "{outcomes:?}");
+        assert_eq!(outcomes[3], Outcome::Refused(Refusal::AccountSuspended));
+    }
+    assert_eq!(it.count("transactions").await, 41);
+    assert_eq!(it.count("outbox_events").await, 41);
+    it.close().await;
+}
+
+#[sqlx::test(migrator = "common::db::MIGRATOR")]
 async fn items_of_one_account_are_written_in_item_order(pool: PgPool) {
     let it = Fixture::new(pool).await;
     let items = (0..1000)

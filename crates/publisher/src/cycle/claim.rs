@@ -98,7 +98,7 @@ impl Cycle {
             return;
         }
         match self.send(lane, row, Route::Main) {
-            Ok(()) => {}
+            Ok(()) => self.rows_sent += 1,
             Err(Halt::Lane) => ended.insert(lane),
             Err(Halt::All) => *ended = LaneSet::ALL,
         }
