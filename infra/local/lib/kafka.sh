@@ -104,10 +104,10 @@ kafka_format() {
 
 kafka_start() {
     [[ ! -f $kafka_log ]] || mv "$kafka_log" "$kafka_log.1"
-    # A small machine shares its cores with this broker. The optimising compiler would take most of one
-    # for the first minutes of load, and gain a tenth afterwards (docs/performance.md).
+    # The serial collector: a small machine shares its cores with this broker, and half a gigabyte is
+    # quickly swept (measured: 50 instead of 82 us of CPU a transaction in its first quarter minute).
     process_start "$kafka_pidfile" "$kafka_log" "$(java_command)" -Xmx512m -XX:+UseSerialGC \
-        -XX:TieredStopAtLevel=1 -XX:+ExitOnOutOfMemoryError \
+        -XX:+ExitOnOutOfMemoryError \
         -Djava.awt.headless=true -Dlog4j2.configurationFile="$root/infra/local/kafka/log4j2.properties" \
         -cp "$kafka_libs/*" kafka.Kafka "$kafka_config"
     wait_until 60 kafka_ready_or_dead
