@@ -1,0 +1,21 @@
+//! The benchmark's program: it reads what to measure, measures, and ends with code 1 if a ledger was
+//! wrong.
+
+use std::process::ExitCode;
+
+use bench::settings::{Command, Settings};
+use clap::Parser;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> anyhow::Result<ExitCode> {
+    let report = match Settings::parse().command {
+        Command::Run(settings) => bench::sections::run(&settings).await?,
+        Command::Growth(settings) => bench::growth::run(&settings).await?,
+    };
+    println!("{}", report.markdown());
+    let wrongs = report.wrongs();
+    for wrong in &wrongs {
+        eprintln!("WRONG LEDGER: {wrong}");
+    }
+    Ok(ExitCode::from(u8::from(!wrongs.is_empty())))
+}
