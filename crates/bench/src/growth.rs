@@ -142,7 +142,7 @@ async fn sustain(
     section.costs.extend(found.cost.clone());
     let trials = found.trials.iter().map(sustained::Trial::words);
     section.notes.extend(trials);
-    Ok(found.rate_or_zero())
+    Ok(f64::from(found.rate().unwrap_or_default()))
 }
 
 /// Events applied a second, from a backlog.

@@ -113,6 +113,13 @@ impl Row {
         }
     }
 
+    /// The same with other words for the figure.
+    #[must_use]
+    pub fn saying(mut self, words: String) -> Self {
+        self.measured = words;
+        self
+    }
+
     /// The same with a remark behind the figure.
     #[must_use]
     pub fn with(mut self, remark: &str) -> Self {

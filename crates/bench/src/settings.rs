@@ -6,9 +6,9 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// Measures Postonce from HTTP to the published result, on PostgreSQL and Kafka of its own.
 ///
-/// `make bench` brings both up and runs it. By hand it needs DATABASE_URL, the server's superuser, and
-/// KAFKA_BROKERS; KAFKA_PID_FILE and KAFKA_VERSION tell it about the broker, POSTONCE_BIN_DIR where the
-/// services' binaries lie if not beside its own.
+/// `make bench` brings both up and runs it. By hand it needs `DATABASE_URL`, the server's superuser, and
+/// `KAFKA_BROKERS`; `KAFKA_PID_FILE` and `KAFKA_VERSION` tell it about the broker, `POSTONCE_BIN_DIR`
+/// where the services' binaries lie if not beside its own.
 #[derive(Clone, Debug, Parser)]
 #[command(version)]
 pub struct Settings {
@@ -134,8 +134,8 @@ pub struct SearchSettings {
     #[arg(long, default_value_t = 256)]
     pub open_loop_connections: usize,
 
-    /// Sustained: how long the estimate takes, in seconds [with --quick: 10]
-    #[arg(long, default_value = "20", default_value_if("quick", "true", "10"))]
+    /// Sustained: how long the estimate takes, in seconds [with --quick: 8]
+    #[arg(long, default_value = "20", default_value_if("quick", "true", "8"))]
     pub estimate_seconds: u64,
 
     /// Sustained: most transactions accepted and not finished during the estimate
@@ -146,9 +146,9 @@ pub struct SearchSettings {
     #[arg(long, default_value = "60", default_value_if("quick", "true", "10"))]
     pub trial_seconds: u64,
 
-    /// Sustained: most trials [with --quick: 3]
-    #[arg(long, default_value = "6", default_value_if("quick", "true", "3"))]
-    pub trials_max: u32,
+    /// Sustained: most trials [with --quick: 4]
+    #[arg(long, default_value = "6", default_value_if("quick", "true", "4"))]
+    pub trials_max: usize,
 }
 
 /// The growth run: it fills the tables by SQL, takes up to 20 GB of disk, and removes it again.
@@ -200,7 +200,7 @@ pub struct GrowthSearch {
 
     /// Sustained: most trials
     #[arg(long, default_value_t = 5)]
-    pub trials_max: u32,
+    pub trials_max: usize,
 }
 
 impl Places {

@@ -5,11 +5,13 @@
 //!
 //! 1. every request could be sent and was accepted: at least 99.5% of the offered rate;
 //! 2. the backlog does not grow: its slope, by least squares over the last two thirds of the trial,
-//!    is below 1% of the rate;
+//!    is below 1% of the rate (1% times 30 s through its length, if it is shorter than 30 s: the
+//!    noise in it is larger);
 //! 3. everything is finished within 3 s of the end.
 //!
 //! The first trial is at 104% of an estimate. Each that fails is followed by one at 96% of its rate,
-//! until one holds; if the first holds, the rate is raised by 4% until one fails.
+//! or at the rate of results in it if that is lower, until one holds; if the first holds, the rate is
+//! raised by 4% until one fails.
 
 mod trial;
 
@@ -23,8 +25,8 @@ use tokio::time::Instant;
 use crate::{
     backlog::{Watch, accepted, between, published, published_per_second},
     figures::{count, whole_rate},
-    load::{OpenLoop, Pace, Schedule, Window},
-    report::Cost,
+    load::{OpenLoop, Pace, Schedule, Tally, Window},
+    report::{Budget, Cost, Row},
     rig::Rig,
     settings::SearchSettings,
 };
@@ -34,10 +36,8 @@ pub use trial::Trial;
 const STEP: f64 = 0.04;
 
 /// What a search has found.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Found {
-    /// The highest rate that was sustained; none if no trial held.
-    pub rate: Option<u32>,
     /// The trials, in their order.
     pub trials: Vec<Trial>,
     /// What a transaction has cost in the trial that counts: the best that held, or the last.
@@ -45,56 +45,71 @@ pub struct Found {
 }
 
 impl Found {
-    /// The trial that counts.
+    /// The highest rate that was sustained; none if no trial held.
     #[must_use]
-    pub fn trial(&self) -> Option<&Trial> {
+    pub fn rate(&self) -> Option<u32> {
         let held = self.trials.iter().filter(|trial| trial.holds());
-        held.max_by_key(|trial| trial.rate).or(self.trials.last())
+        held.map(|trial| trial.rate).max()
     }
 
-    /// The rate found, or 0.
+    /// The trial that counts: the best that held, or the last.
     #[must_use]
-    pub fn rate_or_zero(&self) -> f64 {
-        f64::from(self.rate.unwrap_or_default())
+    pub fn trial(&self) -> Option<&Trial> {
+        let rate = self.rate();
+        let best = self.trials.iter().find(|trial| Some(trial.rate) == rate);
+        best.or(self.trials.last())
+    }
+
+    /// The line of the report for it. Where no trial held, the figure is 0 and the words say more.
+    #[must_use]
+    pub fn row(&self, what: &str, budget: Budget) -> Row {
+        let row = Row::new(
+            what,
+            f64::from(self.rate().unwrap_or_default()),
+            "/s",
+            budget,
+        );
+        match (self.rate(), self.trials.last()) {
+            (None, Some(last)) => row.saying(format!("below {}/s", last.rate)),
+            _ => row,
+        }
+    }
+
+    /// Adds a trial, and answers at which rate the next is worth while.
+    fn add(&mut self, trial: Trial, cost: Cost) -> Option<u32> {
+        let (held, first) = (trial.holds(), self.trials.is_empty());
+        let held_before = self.rate().is_some();
+        if held || !held_before {
+            self.cost = Some(cost);
+        }
+        let rate = f64::from(trial.rate);
+        let lower = (rate * (1.0 - STEP)).min(trial.published_rate);
+        self.trials.push(trial);
+        match held {
+            true if first || held_before => Some(whole_rate(rate * (1.0 + STEP))),
+            false if !held_before => Some(whole_rate(lower)),
+            _ => None,
+        }
     }
 }
 
 /// Looks for it on a rig whose services all run.
 pub async fn find(rig: &mut Rig, what: &str, settings: SearchSettings) -> anyhow::Result<Found> {
-    let estimate = estimate(rig, settings).await?;
+    let estimate = estimate(rig, what, settings).await?;
     say(what, &format!("estimate {estimate:.0}/s"));
-    let mut rate = whole_rate(estimate * (1.0 + STEP));
-    let mut found = Found {
-        rate: None,
-        trials: Vec::new(),
-        cost: None,
-    };
-    for _ in 0..settings.trials_max {
+    let mut next = Some(whole_rate(estimate * (1.0 + STEP)));
+    let mut found = Found::default();
+    while let Some(rate) = next.filter(|_| found.trials.len() < settings.trials_max) {
         let (trial, cost) = trial_at(rig, what, rate, settings).await?;
         say(what, &trial.words());
-        let (held, first) = (trial.holds(), found.trials.is_empty());
-        found.trials.push(trial);
-        if held || found.rate.is_none() {
-            found.cost = Some(cost);
-        }
-        match (held, found.rate.is_some() || first) {
-            (true, goes_up) => {
-                found.rate = Some(rate);
-                if !goes_up {
-                    break;
-                }
-                rate = whole_rate(f64::from(rate) * (1.0 + STEP));
-            }
-            (false, _) if found.rate.is_some() => break,
-            (false, _) => rate = whole_rate(f64::from(rate) * (1.0 - STEP)),
-        }
+        next = found.add(trial, cost);
     }
     Ok(found)
 }
 
 /// The rate of published results under a load that is as high as it can be without making more than
 /// a small backlog; over the second half of it.
-async fn estimate(rig: &mut Rig, settings: SearchSettings) -> anyhow::Result<f64> {
+async fn estimate(rig: &mut Rig, what: &str, settings: SearchSettings) -> anyhow::Result<f64> {
     let lasts = Duration::from_secs(settings.estimate_seconds);
     let watch = watch(rig).await;
     let pace = Pace::Window(Window {
@@ -105,7 +120,7 @@ async fn estimate(rig: &mut Rig, settings: SearchSettings) -> anyhow::Result<f64
     let tally = load(rig, pace, settings, Arc::default()).run().await?;
     let samples = between(&watch.samples(), lasts / 2, lasts);
     rig.expected.add(&tally);
-    refused(&tally)?;
+    say_refusals(what, &tally);
     all_published(rig).await?;
     Ok(published_per_second(&samples))
 }
@@ -124,7 +139,7 @@ async fn trial_at(
     let ended = Instant::now();
     let acknowledged = count(tally.acknowledged.len());
     rig.expected.add(&tally);
-    refused(&tally)?;
+    say_refusals(what, &tally);
     all_published(rig).await?;
     let finished_after = ended.elapsed();
     let what = format!("{what}, {rate}/s");
@@ -153,16 +168,9 @@ async fn all_published(rig: &Rig) -> anyhow::Result<()> {
     rig.reach("results published", goal, results).await
 }
 
-fn refused(tally: &crate::load::Tally) -> anyhow::Result<()> {
-    match &tally.first_refusal {
-        Some(refusal) => {
-            say(
-                "load",
-                &format!("{} refused, first: {refusal}", tally.refused),
-            );
-            Ok(())
-        }
-        None => Ok(()),
+fn say_refusals(what: &str, tally: &Tally) {
+    if let Some(first) = &tally.first_refusal {
+        say(what, &format!("{} refused, first: {first}", tally.refused));
     }
 }
 

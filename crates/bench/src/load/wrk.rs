@@ -94,7 +94,8 @@ impl Wrk {
 }
 
 fn account_list(accounts: &[Uuid]) -> String {
-    accounts.iter().map(|id| format!("{id}\n")).collect()
+    let lines: Vec<_> = accounts.iter().map(Uuid::to_string).collect();
+    lines.join("\n")
 }
 
 /// Twelve random digits, which no other run's keys bear.

@@ -1,6 +1,4 @@
-use std::time::Duration;
-
-use e2e::{Database, Kind, remove_left_over};
+use e2e::{Database, Kind};
 
 use crate::{
     ledger,
@@ -34,9 +32,8 @@ impl Filling {
     }
 }
 
-/// Removes what runs that were killed have left, and begins a report.
+/// Begins a report.
 pub async fn begin(title: &str) -> anyhow::Result<Report> {
-    remove_left_over(Duration::ZERO).await;
     let database = Database::create().await;
     let machine = Machine::look(database.superuser()).await;
     database.drop().await;

@@ -18,14 +18,12 @@ pub(super) async fn run(settings: &RunSettings, rate: &mut Option<f64>) -> anyho
     let what = format!("sustained, {} accounts", settings.accounts);
     let body = async |rig: &mut Rig, section: &mut Section| {
         let found = search(rig, section, &what, settings).await?;
-        *rate = found.rate.map(f64::from);
-        section.rows.push(Row::new(
-            format!("{what}: accepted, applied and result published"),
-            found.rate_or_zero(),
-            "/s",
-            Budget::AtLeast(RATE_BUDGET),
-        ));
-        section.rows.extend(latency_rows(&what, &found));
+        *rate = found.rate().map(f64::from);
+        let what = format!("{what}: accepted, applied and result published");
+        section
+            .rows
+            .push(found.row(&what, Budget::AtLeast(RATE_BUDGET)));
+        section.rows.extend(latency_rows("sustained", &found));
         Ok(())
     };
     frame("sustained", settings.accounts, settings)
@@ -41,12 +39,11 @@ pub(super) async fn run_hot(
     let what = "sustained, one hot account";
     let body = async |rig: &mut Rig, section: &mut Section| {
         let found = search(rig, section, what, settings).await?;
-        let rate = found.rate_or_zero();
-        section.rows.push(Row::new(what, rate, "/s", Budget::None));
-        if let Some(many) = compared_with {
+        section.rows.push(found.row(what, Budget::None));
+        if let (Some(hot), Some(many)) = (found.rate(), compared_with) {
             let row = Row::new(
                 "one hot account instead of many",
-                100.0 * rate / many,
+                100.0 * f64::from(hot) / many,
                 " %",
                 Budget::AtLeast(HOT_PERCENT_BUDGET),
             );
@@ -78,7 +75,7 @@ async fn search(
     section.costs.extend(found.cost.clone());
     let trials = found.trials.iter().map(Trial::words);
     section.notes.extend(trials);
-    if found.rate.is_none() {
+    if found.rate().is_none() {
         let note = "no trial held: the sustained rate is below all that were tried";
         section.notes.push(note.to_owned());
     }

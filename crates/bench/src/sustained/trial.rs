@@ -1,24 +1,28 @@
 use std::{
+    pin::pin,
     sync::atomic::{AtomicBool, Ordering},
     time::Duration,
 };
 
-use tokio::time::{interval, sleep};
+use tokio::time::interval;
 
 use crate::{
-    backlog::{Sample, Watch, between, slope},
+    backlog::{Sample, Watch, between, published_per_second, slope},
     figures::{count, per_second},
     load::{Schedule, Tally},
 };
 
 /// The share of the offered rate that must have been accepted.
 const ACCEPTED_SHARE_MIN: f64 = 0.995;
-/// How fast the backlog may grow, as a share of the rate.
+/// How fast the backlog may grow, as a share of the rate, in trials of at least this length.
 const SLOPE_SHARE_MAX: f64 = 0.01;
+const LONG_TRIAL: Duration = Duration::from_secs(30);
 /// When everything must be finished, counted from the end of the load.
 const FINISHED_WITHIN: Duration = Duration::from_secs(3);
 /// A backlog of so many seconds of the rate is hopeless: the trial is ended early.
 const HOPELESS_SECONDS: u64 = 4;
+/// How often the backlog is looked at for that.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
 
 /// A load at a constant rate, and what the backlog did meanwhile.
 #[derive(Clone, Copy, Debug)]
@@ -27,8 +31,12 @@ pub struct Trial {
     pub rate: u32,
     /// Transactions accepted a second.
     pub accepted_rate: f64,
-    /// By how much the backlog grew a second.
+    /// Results published a second, over the last two thirds.
+    pub published_rate: f64,
+    /// By how much the backlog grew a second, over the last two thirds.
     pub slope: f64,
+    /// By how much it may.
+    pub slope_max: f64,
     /// The largest backlog.
     pub backlog_max: u64,
     /// When everything was finished, counted from the end of the load.
@@ -53,7 +61,9 @@ impl Trial {
         Self {
             rate,
             accepted_rate: per_second(count(tally.acknowledged.len()), schedule.lasts()),
+            published_rate: published_per_second(&within),
             slope: slope(&within),
+            slope_max: f64::from(rate) * SLOPE_SHARE_MAX * noise(schedule.lasts()),
             backlog_max: samples.iter().map(Sample::backlog).max().unwrap_or(0),
             finished_after,
             p50_ms: tally.percentile_ms(50.0),
@@ -66,7 +76,7 @@ impl Trial {
     pub fn holds(&self) -> bool {
         let rate = f64::from(self.rate);
         self.accepted_rate >= rate * ACCEPTED_SHARE_MIN
-            && self.slope < rate * SLOPE_SHARE_MAX
+            && self.slope < self.slope_max
             && self.finished_after <= FINISHED_WITHIN
     }
 
@@ -79,17 +89,24 @@ impl Trial {
             "does not hold"
         };
         format!(
-            "{}/s {verdict}: accepted {:.0}/s, backlog grew {:.1}/s (most {}), finished {:.1} s \
-             after the end, p50 {:.1} ms, p99 {:.1} ms",
+            "{}/s {verdict}: accepted {:.0}/s, results {:.0}/s, backlog grew {:.1}/s (allowed {:.1}, \
+             largest {}), finished {:.1} s after the end, p50 {:.1} ms, p99 {:.1} ms",
             self.rate,
             self.accepted_rate,
+            self.published_rate,
             self.slope,
+            self.slope_max,
             self.backlog_max,
             self.finished_after.as_secs_f64(),
             self.p50_ms,
             self.p99_ms
         )
     }
+}
+
+/// By how much noisier a short trial is than a long one.
+fn noise(lasts: Duration) -> f64 {
+    (LONG_TRIAL.as_secs_f64() / lasts.as_secs_f64().max(1.0)).max(1.0)
 }
 
 /// Waits for a load, and ends it early once the backlog is hopeless.
@@ -100,22 +117,17 @@ pub(super) async fn unless_hopeless(
     stop: &AtomicBool,
 ) -> anyhow::Result<Tally> {
     let hopeless = schedule.requests() * HOPELESS_SECONDS / schedule.lasts().as_secs().max(1);
-    let guard = async {
-        let mut ticks = interval(Duration::from_millis(250));
-        loop {
-            ticks.tick().await;
-            if watch.backlog() > hopeless {
-                stop.store(true, Ordering::Relaxed);
+    let mut load = pin!(load);
+    let mut ticks = interval(LOOK_EVERY);
+    loop {
+        tokio::select! {
+            tally = &mut load => return tally,
+            _ = ticks.tick() => {
+                if watch.backlog() > hopeless {
+                    stop.store(true, Ordering::Relaxed);
+                }
             }
         }
-    };
-    tokio::select! {
-        tally = load => {
-            // One more sample, so that the end of the load is among those that are judged.
-            sleep(Duration::from_millis(1)).await;
-            tally
-        }
-        () = guard => unreachable!("the guard never ends"),
     }
 }
 
@@ -127,7 +139,9 @@ mod tests {
         Trial {
             rate: 10_000,
             accepted_rate: 9_999.0,
+            published_rate: 9_998.0,
             slope: 40.0,
+            slope_max: 100.0,
             backlog_max: 900,
             finished_after: Duration::from_millis(300),
             p50_ms: 4.0,
@@ -165,7 +179,7 @@ mod tests {
                 published: tenth * 1_000 - (tenth * 20).min(2_000),
             })
             .collect();
-        let schedule = Schedule::new(10_000, Duration::from_secs(60));
+        let schedule = Schedule::new(10_000, Duration::from_mins(1));
         let trial = Trial::judge(10_000, schedule, &Tally::new(), &samples, Duration::ZERO);
         assert!(trial.slope.abs() < 1.0, "{}", trial.slope);
         assert_eq!(trial.backlog_max, 2_000);
