@@ -132,8 +132,8 @@ async fn sustain(
     case: &Case,
     settings: &GrowthSettings,
 ) -> anyhow::Result<f64> {
-    start(rig, Kind::Publisher, case.publishers).await;
-    start(rig, Kind::Worker, case.workers).await;
+    rig.start(Kind::Publisher, case.publishers).await;
+    rig.start(Kind::Worker, case.workers).await;
     let goal = accepted(rig.services()).await;
     let results = async |rig: &Rig| published(rig.services(), &rig.stack.results_topic).await;
     rig.reach("results published", goal, results).await?;
@@ -164,12 +164,6 @@ async fn apply(
     Ok(rate)
 }
 
-async fn start(rig: &mut Rig, kind: Kind, services: usize) {
-    for _ in 0..services {
-        rig.start(kind).await;
-    }
-}
-
 fn rows(case: &Case, rates: Rates, base: Option<Rates>) -> Vec<Row> {
     let what = ["accepted", "sustained", "drained"];
     let compared = base.unwrap_or(rates);
@@ -187,7 +181,11 @@ fn rows(case: &Case, rates: Rates, base: Option<Rates>) -> Vec<Row> {
                 "/s",
                 budget,
             );
-            row.with(&format!("({:.2} of the base)", rate / base.max(1.0)))
+            if rate > 0.0 {
+                row.with(&format!("({:.2} of the base)", rate / base.max(1.0)))
+            } else {
+                row.saying("no trial held, see below".to_owned())
+            }
         })
         .collect()
 }

@@ -73,7 +73,9 @@ impl Rig {
         let database = stack.database.superuser();
         let ids = accounts::open(database, filling.accounts).await?;
         if filling.transactions > 0 {
+            let started = Instant::now();
             history::fill(database, &ids, filling.transactions).await?;
+            eprintln!("    filled in {:.0} s", started.elapsed().as_secs_f64());
         }
         settle(database).await?;
         let (_, key) = stack.make_key("read,write").await;
@@ -94,10 +96,16 @@ impl Rig {
         })
     }
 
-    /// Starts a service and waits until it is ready.
-    pub async fn start(&mut self, kind: Kind) {
-        let service = self.stack.start(kind).await;
-        self.services.push(service);
+    /// Starts some services of a kind side by side, and waits until they are ready.
+    pub async fn start(&mut self, kind: Kind, services: usize) {
+        let first = self.services.len();
+        for _ in 0..services {
+            let service = self.stack.launch(kind).await;
+            self.services.push(service);
+        }
+        for service in &self.services[first..] {
+            service.ready().await;
+        }
     }
 
     /// Ends all services of a kind.

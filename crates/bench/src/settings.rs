@@ -146,8 +146,8 @@ pub struct SearchSettings {
     #[arg(long, default_value = "60", default_value_if("quick", "true", "10"))]
     pub trial_seconds: u64,
 
-    /// Sustained: most trials [with --quick: 4]
-    #[arg(long, default_value = "6", default_value_if("quick", "true", "4"))]
+    /// Sustained: most trials [with --quick: 3]
+    #[arg(long, default_value = "5", default_value_if("quick", "true", "3"))]
     pub trials_max: usize,
 }
 

@@ -53,9 +53,7 @@ pub async fn drain(
     let filling = fill(rig, transactions, connections).await?;
     let backlog = rig.expected.transactions() - before;
     let window = rig.window().await?;
-    for _ in 0..workers {
-        rig.start(Kind::Worker).await;
-    }
+    rig.start(Kind::Worker, workers).await;
     let applied = async |rig: &Rig| finished(rig.services()).await;
     rig.reach("events applied", backlog, applied).await?;
     let cost = rig.cost("draining the backlog", &window, backlog).await?;

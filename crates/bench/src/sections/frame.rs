@@ -59,7 +59,7 @@ impl Frame<'_> {
         };
         let mut rig = Rig::build(self.filling, self.places).await?;
         for kind in self.services {
-            rig.start(*kind).await;
+            rig.start(*kind, 1).await;
         }
         let outcome = measure(&mut rig, &mut section, body).await;
         if outcome.is_err() {
