@@ -170,7 +170,7 @@ fn rows(case: &Case, rates: Rates, base: Option<Rates>) -> Vec<Row> {
     (0..3)
         .map(|place| {
             let (rate, base) = (rates[place], compared[place]);
-            let budget = if case.has_budget {
+            let budget = if case.has_budget && base > 0.0 {
                 Budget::AtLeast(base * SHARE_OF_BASE_MIN)
             } else {
                 Budget::None

@@ -75,7 +75,9 @@ impl Rig {
         if filling.transactions > 0 {
             let started = Instant::now();
             history::fill(database, &ids, filling.transactions).await?;
-            eprintln!("    filled in {:.0} s", started.elapsed().as_secs_f64());
+            let size = "SELECT pg_database_size(current_database()) / 1000000";
+            let (megabytes, took) = (stack.database.count(size).await, started.elapsed());
+            eprintln!("    filled {megabytes} MB in {:.0} s", took.as_secs_f64());
         }
         settle(database).await?;
         let (_, key) = stack.make_key("read,write").await;

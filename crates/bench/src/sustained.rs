@@ -13,6 +13,8 @@
 //! or at the rate of results in it if that is lower, until one holds; if the first holds, the rate is
 //! raised by 4% until one fails.
 
+#[cfg(test)]
+mod tests;
 mod trial;
 
 use std::{

@@ -1,4 +1,4 @@
-use sqlx::{AssertSqlSafe, PgConnection};
+use sqlx::PgConnection;
 use uuid::Uuid;
 
 /// How many ids are handed to the server at once.
@@ -113,8 +113,6 @@ pub(super) async fn count(
     connection: &mut PgConnection,
     statement: &'static str,
 ) -> Result<u64, sqlx::Error> {
-    let count: i64 = sqlx::query_scalar(AssertSqlSafe(statement))
-        .fetch_one(connection)
-        .await?;
+    let count: i64 = sqlx::query_scalar(statement).fetch_one(connection).await?;
     Ok(count.unsigned_abs())
 }
