@@ -5,6 +5,10 @@
 # shellcheck source=infra/local/lib/all.sh
 . "$(dirname "$0")/lib/all.sh"
 
+case ${1-} in
+    run | growth) ;;
+    *) die "usage: bench.sh run|growth [OPTION]…" ;;
+esac
 needs+=(wrk)
 require_prerequisites
 
