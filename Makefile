@@ -2,7 +2,7 @@
 # lists these targets.
 
 .DEFAULT_GOAL := help
-.PHONY: help up down status logs env seed reset test e2e fmt lint deny sqlx-prepare openapi \
+.PHONY: help up down status logs env seed reset test e2e bench bench-growth fmt lint deny sqlx-prepare openapi \
         env-example check-generated check-api check-scripts ci
 
 help: ## this list
@@ -27,6 +27,10 @@ test: ## everything the tests need, then all tests; ARGS='-p api' is handed to c
 	@infra/local/test.sh infra/checks/test.sh $(ARGS)
 e2e: ## only the end-to-end tests
 	@infra/local/test.sh infra/checks/test.sh -p e2e $(ARGS)
+bench: ## measure speed and cost, check the ledger behind it (20 minutes); QUICK=1 takes 3
+	@infra/local/bench.sh run $(if $(QUICK),--quick) $(ARGS)
+bench-growth: ## the same with 1 and 10 million transactions in the tables (up to 20 GB of disk)
+	@infra/local/bench.sh growth $(ARGS)
 
 fmt: ## format the code
 	cargo fmt --all

@@ -15,8 +15,6 @@ use crate::wait::eventually;
 
 /// What the databases of the tests are called, before the UUID version 7 of each.
 const PREFIX: &str = "e2e_";
-/// A database older than this belongs to a run that was killed, and is removed by the next.
-const LEFT_OVER_AFTER: Duration = Duration::from_hours(1);
 /// The advisory lock under which runs look at the roles, which belong to the whole server.
 const ROLES_LOCK: i64 = 0x0070_6f73_746f_6e63;
 
@@ -156,27 +154,30 @@ async fn connect() -> (PgConnectOptions, PgConnection) {
 }
 
 /// Removes the databases that killed runs have left behind.
-pub(crate) async fn drop_left_over_databases() {
+pub(crate) async fn drop_left_over_databases(age: Duration) {
     let (_, mut connection) = connect().await;
     let names = sqlx::query("SELECT datname FROM pg_database WHERE datname LIKE 'e2e\\_%'")
         .fetch_all(&mut connection)
         .await
         .unwrap();
     for name in names.iter().map(|row| row.get::<String, _>(0)) {
-        if name.strip_prefix(PREFIX).is_some_and(is_left_over) {
+        if name
+            .strip_prefix(PREFIX)
+            .is_some_and(|id| is_older(id, age))
+        {
             drop_database(&mut connection, &name).await;
         }
     }
 }
 
-/// Whether a UUID version 7 was made so long ago that its maker must be gone.
-pub(crate) fn is_left_over(id: &str) -> bool {
+/// Whether a UUID version 7 is older than that.
+pub(crate) fn is_older(id: &str, age: Duration) -> bool {
     let made = Uuid::try_parse(id)
         .ok()
         .and_then(|id| id.get_timestamp())
         .map(|time| Duration::from_secs(time.to_unix().0));
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    matches!((made, now), (Some(made), Ok(now)) if now.saturating_sub(made) > LEFT_OVER_AFTER)
+    matches!((made, now), (Some(made), Ok(now)) if now.saturating_sub(made) > age)
 }
 
 async fn drop_database(connection: &mut PgConnection, name: &str) {

@@ -28,7 +28,7 @@ pub use client::{Address, Answer, Client};
 pub use database::{Database, Role};
 pub use kafka::{Kafka, Record};
 pub use proxy::Proxy;
-pub use runner::{test, test_with};
+pub use runner::{remove_left_over, test, test_with};
 pub use service::{Kind, Service, Settings, binary, run};
 pub use stack::{Setup, Stack};
 pub use traffic::Traffic;

@@ -2,7 +2,7 @@ use std::{
     collections::BTreeMap,
     env,
     net::SocketAddr,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{ExitStatus, Output, Stdio},
     sync::{Arc, Mutex},
 };
@@ -18,6 +18,12 @@ use crate::{
     database::Role,
     wait::{PATIENCE, eventually},
 };
+
+/// The folder of the services' binaries, where they do not lie beside the running one.
+const BIN_DIR_VARIABLE: &str = "POSTONCE_BIN_DIR";
+/// How many lines of a service's log are kept. No test comes near it; a long load must not fill the
+/// memory with it.
+const LOG_LINES_MAX: usize = 50_000;
 
 /// One of the three services.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,26 +75,35 @@ struct Inner {
     pid: u32,
     child: tokio::sync::Mutex<Child>,
     lines: Lines,
+    addresses: Mutex<BTreeMap<String, SocketAddr>>,
     http: reqwest::Client,
 }
 
 type Lines = Arc<Mutex<Vec<String>>>;
 
-/// Where a service's binary lies: beside the running test.
+/// Where a service's binary lies: in the folder that `POSTONCE_BIN_DIR` names, or beside the running
+/// program.
 ///
 /// # Panics
 /// If it was not built.
 #[must_use]
 pub fn binary(kind: Kind) -> PathBuf {
-    let test = env::current_exe().expect("a process without executable");
-    let profile = test.ancestors().nth(2).expect("a test outside of a target");
-    let binary = profile.join(kind.name());
+    let folder = env::var_os(BIN_DIR_VARIABLE).map_or_else(folder_of_this_build, PathBuf::from);
+    let binary = folder.join(kind.name());
     assert!(
         binary.is_file(),
         "{} is missing: run `cargo build --workspace` first",
         binary.display()
     );
     binary
+}
+
+/// Where cargo puts the programs of this build: tests lie one folder deeper.
+fn folder_of_this_build() -> PathBuf {
+    let this = env::current_exe().expect("a process without executable");
+    let folder = this.parent().expect("an executable without folder");
+    let tests = folder.ends_with("deps").then(|| folder.parent()).flatten();
+    tests.map_or_else(|| folder.to_owned(), Path::to_owned)
 }
 
 /// A process of a binary that inherits no environment.
@@ -125,6 +140,7 @@ impl Service {
             pid: child.id().expect("a child without pid"),
             child: tokio::sync::Mutex::new(child),
             lines,
+            addresses: Mutex::default(),
             http: http.build().unwrap(),
         }))
     }
@@ -135,11 +151,31 @@ impl Service {
         self.0.kind
     }
 
+    /// Its process.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.0.pid
+    }
+
     /// Waits for the address that one of its servers (`admin`, or `api`) got.
     ///
     /// # Panics
     /// If it ends instead.
     pub async fn address(&self, server: &str) -> SocketAddr {
+        if let Some(address) = self.known_address(server) {
+            return address;
+        }
+        let address = self.announced(server).await;
+        let mut addresses = self.0.addresses.lock().unwrap();
+        addresses.insert(server.to_owned(), address);
+        address
+    }
+
+    fn known_address(&self, server: &str) -> Option<SocketAddr> {
+        self.0.addresses.lock().unwrap().get(server).copied()
+    }
+
+    async fn announced(&self, server: &str) -> SocketAddr {
         let what = format!("{} ({server}) listens", self.label());
         eventually(&what, async || {
             assert!(self.runs().await, "{} has ended", self.label());
@@ -186,12 +222,23 @@ impl Service {
     /// # Panics
     /// If the admin server does not answer.
     pub async fn metric(&self, name: &str) -> Option<f64> {
-        let url = format!("http://{}/metrics", self.address("admin").await);
+        self.metric_of(name, &[]).await
+    }
+
+    /// The sum over those series of a metric that bear all these labels.
+    ///
+    /// # Panics
+    /// If the admin server does not answer, or was never waited for.
+    pub async fn metric_of(&self, name: &str, labels: &[(&str, &str)]) -> Option<f64> {
+        let address = self.known_address("admin").expect("does it listen?");
+        let url = format!("http://{address}/metrics");
         let answer = self.0.http.get(url).send().await.expect("no answer");
         let text = answer.text().await.expect("no text");
+        let labels: Vec<_> = labels.iter().map(|(k, v)| format!("{k}=\"{v}\"")).collect();
         text.lines()
             .filter_map(|line| line.rsplit_once(' '))
             .filter(|(series, _)| series.split('{').next() == Some(name))
+            .filter(|(series, _)| labels.iter().all(|label| series.contains(label)))
             .filter_map(|(_, value)| value.parse::<f64>().ok())
             .reduce(|sum, value| sum + value)
     }
@@ -245,7 +292,8 @@ impl Service {
         self.0.child.lock().await.try_wait().unwrap().is_none()
     }
 
-    /// What it has written so far to standard output and standard error.
+    /// What it has written so far to standard output and standard error; of a very long log only
+    /// the beginning.
     #[must_use]
     pub fn log(&self) -> Vec<String> {
         self.0.lines.lock().unwrap().clone()
@@ -263,7 +311,11 @@ fn collect(stream: impl AsyncRead + Unpin + Send + 'static, lines: &Lines) {
     let mut stream = BufReader::new(stream).lines();
     tokio::spawn(async move {
         while let Ok(Some(line)) = stream.next_line().await {
-            lines.lock().unwrap().push(line);
+            let mut lines = lines.lock().unwrap();
+            // Read on in any case: a service must not wait for somebody to read its log.
+            if lines.len() < LOG_LINES_MAX {
+                lines.push(line);
+            }
         }
     });
 }

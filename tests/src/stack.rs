@@ -19,8 +19,8 @@ const LOG_LINES_SHOWN: usize = 60;
 /// What a test wants different from the usual.
 #[derive(Clone, Debug)]
 pub struct Setup {
-    /// Partitions of each topic.
-    pub partitions: i32,
+    /// Partitions of each topic; none for the services' default.
+    pub partitions: Option<i32>,
     /// Whether the services reach the database and the broker through proxies.
     pub proxies: bool,
     /// Settings of all services.
@@ -30,7 +30,7 @@ pub struct Setup {
 impl Default for Setup {
     fn default() -> Self {
         Self {
-            partitions: 2,
+            partitions: Some(2),
             proxies: false,
             settings: Vec::new(),
         }
@@ -62,6 +62,14 @@ pub struct Stack {
 }
 
 impl Stack {
+    /// A stack with an empty, migrated database, on which no service runs yet. Who makes it must
+    /// also [`Stack::discard`] it.
+    pub async fn create(setup: Setup) -> Self {
+        let stack = Self::new(setup).await;
+        stack.migrate().await;
+        stack
+    }
+
     pub(crate) async fn new(setup: Setup) -> Self {
         let (database, kafka) = (Database::create().await, Kafka::from_env());
         let proxies = if setup.proxies {
@@ -154,14 +162,14 @@ impl Stack {
             Some((database, broker)) => (Some(database.address()), broker.address().to_string()),
             None => (None, self.kafka.brokers().to_owned()),
         };
-        let partitions = self.setup.partitions.to_string();
+        let partitions = self.setup.partitions;
+        let partitions = partitions.map(|count| ("TOPIC_PARTITIONS", count.to_string()));
         let usual = [
             ("DATABASE_URL", self.database.url(kind.role(), database)),
             ("KAFKA_BROKERS", broker),
             ("TRANSACTIONS_TOPIC", self.transactions_topic.clone()),
             ("RESULTS_TOPIC", self.results_topic.clone()),
             ("CONSUMER_GROUP", self.group.clone()),
-            ("TOPIC_PARTITIONS", partitions),
             ("API_BIND_ADDR", "127.0.0.1:0".to_owned()),
             ("ADMIN_BIND_ADDR", "127.0.0.1:0".to_owned()),
             ("RUST_BACKTRACE", "1".to_owned()),
@@ -169,6 +177,7 @@ impl Stack {
         let own = self.setup.settings.iter().cloned();
         usual
             .into_iter()
+            .chain(partitions)
             .chain(own)
             .map(|(name, value)| (name.to_owned(), value))
             .collect()
@@ -217,7 +226,10 @@ impl Stack {
     }
 
     /// Ends what still runs, as an operator does, and looks at what the services have written.
-    pub(crate) async fn stop(&self) {
+    ///
+    /// # Panics
+    /// If a service does not end well, has panicked, or has logged a key.
+    pub async fn stop(&self) {
         let services = self.services.lock().unwrap().clone();
         join_all(services.iter().map(async |service| {
             if service.runs().await {
@@ -239,7 +251,11 @@ impl Stack {
         }
     }
 
-    pub(crate) fn print_logs(&self) {
+    /// Prints the end of each service's log to standard output.
+    ///
+    /// # Panics
+    /// If a thread has panicked over the services.
+    pub fn print_logs(&self) {
         for service in self.services.lock().unwrap().iter() {
             let log = service.log();
             let skipped = log.len().saturating_sub(LOG_LINES_SHOWN);
@@ -248,7 +264,11 @@ impl Stack {
         }
     }
 
-    pub(crate) async fn discard(self) {
+    /// Kills what still runs, and removes the database and the topics.
+    ///
+    /// # Panics
+    /// If the database cannot be removed.
+    pub async fn discard(self) {
         let services = self.services.into_inner().unwrap();
         join_all(services.iter().map(async |service| {
             if service.runs().await {

@@ -56,16 +56,18 @@ export KAFKA_CONTROLLER_PORT=$controller_port
 export DATABASE_URL=$(instance_database_url)
 export DATABASE_OWNER_URL=postgres://postonce:postonce@127.0.0.1:$postgres_port/postonce
 export KAFKA_BROKERS=127.0.0.1:$kafka_port
+export KAFKA_PID_FILE=$instance_dir/run/kafka.pid
 EOF
     mv "$instance_dir/env.new" "$instance_dir/env"
 }
 
-# instance_database_url: for people it is the owner's; tests make a database each and need more.
+# instance_database_url: for people it is the owner's; tests and benches make databases of their own
+# and need more.
 instance_database_url() {
-    if [[ $instance == test ]]; then
-        printf 'postgres://postgres:postgres@127.0.0.1:%s/postgres' "$postgres_port"
-    else
+    if [[ $instance == dev ]]; then
         printf 'postgres://postonce:postonce@127.0.0.1:%s/postonce' "$postgres_port"
+    else
+        printf 'postgres://postgres:postgres@127.0.0.1:%s/postgres' "$postgres_port"
     fi
 }
 

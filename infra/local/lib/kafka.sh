@@ -84,8 +84,8 @@ kafka_end_leftover() {
 }
 
 kafka_configure() {
-    # Tests make topics with names of their own and leave them behind: begin without those.
-    [[ $instance != test ]] || rm -rf "$kafka_data"
+    # Tests and benches make topics with names of their own and leave them behind: begin without those.
+    [[ $instance == dev ]] || rm -rf "$kafka_data"
     mkdir -p "$instance_dir/kafka"
     sed -e "s|@KAFKA_PORT@|$kafka_port|g" -e "s|@CONTROLLER_PORT@|$controller_port|g" \
         -e "s|@DATA@|$kafka_data|g" "$root/infra/local/kafka/server.properties" >"$kafka_config"

@@ -11,6 +11,8 @@ has_mvn() { kafka_libs_current || have mvn; }
 has_compiler() { have cc && have c++ && have make; }
 has_curl() { have curl; }
 has_flock() { have flock && have setsid; }
+# Only the benchmark asks for it, and adds it to the needs.
+has_wrk() { have wrk; }
 
 # package NAME MANAGER: what to install for a need.
 package() {
@@ -127,6 +129,7 @@ Install it, then run the same command again:
 
 die_still_missing() {
     die "still missing: $*. Needed are the server programs of PostgreSQL $postgres_version_min or newer, Java
-$java_version_min or newer, Maven, a C and a C++ compiler, make, curl, flock and setsid (util-linux).
+$java_version_min or newer, Maven, a C and a C++ compiler, make, curl, flock and setsid (util-linux);
+for the benchmark wrk too.
 Install what is missing by hand, then run the same command again."
 }

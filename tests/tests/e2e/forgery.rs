@@ -41,7 +41,7 @@ const FORGERIES: [Forgery; 9] = [
 #[test]
 fn a_forged_event_stops_the_worker_and_makes_no_money() {
     let setup = Setup {
-        partitions: 1,
+        partitions: Some(1),
         ..Setup::default()
     };
     test_with(setup, async |stack| {

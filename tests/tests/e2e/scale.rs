@@ -3,7 +3,7 @@ use futures_util::future::join_all;
 
 fn with_isolation(isolation: &str) -> Setup {
     Setup {
-        partitions: 4,
+        partitions: Some(4),
         settings: vec![("WORKER_ISOLATION", isolation.to_owned())],
         ..Setup::default()
     }

@@ -1,0 +1,182 @@
+//! The highest offered rate at which the backlog does not grow.
+//!
+//! The backlog is what was accepted and whose result the broker has not acknowledged yet, by the
+//! services' own counters. A rate is sustained if, in a trial at that rate in an open loop,
+//!
+//! 1. every request could be sent and was accepted: at least 99.5% of the offered rate;
+//! 2. the backlog does not grow: its slope, by least squares over the last two thirds of the trial,
+//!    is below 1% of the rate (1% times 30 s through its length, if it is shorter than 30 s: the
+//!    noise in it is larger);
+//! 3. everything is finished within 3 s of the end.
+//!
+//! The first trial is at 104% of an estimate. Each that fails is followed by one at 96% of its rate,
+//! or at the rate of results in it if that is lower, until one holds; if the first holds, the rate is
+//! raised by 4% until one fails.
+
+#[cfg(test)]
+mod tests;
+mod trial;
+
+use std::{
+    sync::{Arc, atomic::AtomicBool},
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+use crate::{
+    backlog::{Watch, accepted, between, published, published_per_second},
+    figures::{count, whole_rate},
+    load::{OpenLoop, Pace, Schedule, Tally, Window},
+    report::{Budget, Cost, Row},
+    rig::Rig,
+    settings::SearchSettings,
+};
+pub use trial::Trial;
+
+/// By how much the rate changes between trials.
+const STEP: f64 = 0.04;
+
+/// What a search has found.
+#[derive(Clone, Debug, Default)]
+pub struct Found {
+    /// The trials, in their order.
+    pub trials: Vec<Trial>,
+    /// What a transaction has cost in the trial that counts: the best that held, or the last.
+    pub cost: Option<Cost>,
+}
+
+impl Found {
+    /// The highest rate that was sustained; none if no trial held.
+    #[must_use]
+    pub fn rate(&self) -> Option<u32> {
+        let held = self.trials.iter().filter(|trial| trial.holds());
+        held.map(|trial| trial.rate).max()
+    }
+
+    /// The trial that counts: the best that held, or the last.
+    #[must_use]
+    pub fn trial(&self) -> Option<&Trial> {
+        let rate = self.rate();
+        let best = self.trials.iter().find(|trial| Some(trial.rate) == rate);
+        best.or(self.trials.last())
+    }
+
+    /// The line of the report for it. Where no trial held, the figure is 0 and the words say more.
+    #[must_use]
+    pub fn row(&self, what: &str, budget: Budget) -> Row {
+        let row = Row::new(
+            what,
+            f64::from(self.rate().unwrap_or_default()),
+            "/s",
+            budget,
+        );
+        match (self.rate(), self.trials.last()) {
+            (None, Some(last)) => row.saying(format!("below {}/s", last.rate)),
+            _ => row,
+        }
+    }
+
+    /// Adds a trial, and answers at which rate the next is worth while.
+    fn add(&mut self, trial: Trial, cost: Cost) -> Option<u32> {
+        let (held, first) = (trial.holds(), self.trials.is_empty());
+        let held_before = self.rate().is_some();
+        if held || !held_before {
+            self.cost = Some(cost);
+        }
+        let rate = f64::from(trial.rate);
+        let lower = (rate * (1.0 - STEP)).min(trial.published_rate);
+        self.trials.push(trial);
+        match held {
+            true if first || held_before => Some(whole_rate(rate * (1.0 + STEP))),
+            false if !held_before => Some(whole_rate(lower)),
+            _ => None,
+        }
+    }
+}
+
+/// Looks for it on a rig whose services all run.
+pub async fn find(rig: &mut Rig, what: &str, settings: SearchSettings) -> anyhow::Result<Found> {
+    let estimate = estimate(rig, what, settings).await?;
+    say(what, &format!("estimate {estimate:.0}/s"));
+    let mut next = Some(whole_rate(estimate * (1.0 + STEP)));
+    let mut found = Found::default();
+    while let Some(rate) = next.filter(|_| found.trials.len() < settings.trials_max) {
+        let (trial, cost) = trial_at(rig, what, rate, settings).await?;
+        say(what, &trial.words());
+        next = found.add(trial, cost);
+    }
+    Ok(found)
+}
+
+/// The rate of published results under a load that is as high as it can be without making more than
+/// a small backlog; over the second half of it.
+async fn estimate(rig: &mut Rig, what: &str, settings: SearchSettings) -> anyhow::Result<f64> {
+    let lasts = Duration::from_secs(settings.estimate_seconds);
+    let watch = watch(rig).await;
+    let pace = Pace::Window(Window {
+        limit: settings.estimate_backlog,
+        finished: watch.published(),
+        lasts,
+    });
+    let tally = load(rig, pace, settings, Arc::default()).run().await?;
+    let samples = between(&watch.samples(), lasts / 2, lasts);
+    rig.expected.add(&tally);
+    say_refusals(what, &tally);
+    all_published(rig).await?;
+    Ok(published_per_second(&samples))
+}
+
+async fn trial_at(
+    rig: &mut Rig,
+    what: &str,
+    rate: u32,
+    settings: SearchSettings,
+) -> anyhow::Result<(Trial, Cost)> {
+    let schedule = Schedule::new(rate, Duration::from_secs(settings.trial_seconds));
+    let (watch, stop) = (watch(rig).await, Arc::<AtomicBool>::default());
+    let window = rig.window().await?;
+    let load = load(rig, Pace::Constant(schedule), settings, Arc::clone(&stop)).run();
+    let tally = trial::unless_hopeless(load, &watch, schedule, &stop).await?;
+    let ended = Instant::now();
+    let acknowledged = count(tally.acknowledged.len());
+    rig.expected.add(&tally);
+    say_refusals(what, &tally);
+    all_published(rig).await?;
+    let finished_after = ended.elapsed();
+    let what = format!("{what}, {rate}/s");
+    let cost = rig.cost(&what, &window, acknowledged).await?;
+    let trial = Trial::judge(rate, schedule, &tally, &watch.samples(), finished_after);
+    Ok((trial, cost))
+}
+
+fn load(rig: &Rig, pace: Pace, settings: SearchSettings, stop: Arc<AtomicBool>) -> OpenLoop {
+    OpenLoop {
+        target: rig.target.clone(),
+        instructions: rig.instructions.clone(),
+        connections: settings.open_loop_connections,
+        pace,
+        stop,
+    }
+}
+
+async fn watch(rig: &Rig) -> Watch {
+    Watch::start(rig.services(), &rig.stack.results_topic).await
+}
+
+async fn all_published(rig: &Rig) -> anyhow::Result<()> {
+    let goal = accepted(rig.services()).await;
+    let results = async |rig: &Rig| published(rig.services(), &rig.stack.results_topic).await;
+    rig.reach("results published", goal, results).await
+}
+
+fn say_refusals(what: &str, tally: &Tally) {
+    if let Some(first) = &tally.first_refusal {
+        say(what, &format!("{} refused, first: {first}", tally.refused));
+    }
+}
+
+/// Progress goes to standard error: standard output is the report's.
+fn say(what: &str, words: &str) {
+    eprintln!("    {what}: {words}");
+}

@@ -1,0 +1,136 @@
+//! The open loop's generator, proven against a server whose latency is known.
+//!
+//! The server stalls for 1 s in every 5 and answers at once otherwise. A request that is due during
+//! the stall waits for its end, so a fifth of all requests wait for between 0 and 1 s, evenly: 5% of
+//! all wait for longer than 750 ms, at any rate that the server can otherwise hold. A closed loop
+//! would not show it: each of its connections would have one slow answer in every stall, and nothing
+//! else, however long it took; with 16 connections at 200 requests a second that is 32 slow answers
+//! of 2,000, 1.6%, and a p95 of the time that an answer takes when nothing stalls.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "a helper of a test fails by panicking, as the test does"
+)]
+
+use std::{
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use bench::load::{Instructions, OpenLoop, Pace, Schedule, Tally, Target};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    time::sleep,
+};
+use uuid::Uuid;
+
+const CYCLE: Duration = Duration::from_secs(5);
+const STALL: Duration = Duration::from_secs(1);
+/// Two cycles.
+const LASTS: Duration = Duration::from_secs(10);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stall_costs_every_request_that_was_due_in_it() {
+    let (slow, fast) = tokio::join!(against_stalls(200), against_stalls(800));
+    for (rate, tally) in [(200, slow), (800, fast)] {
+        assert_eq!(tally.acknowledged.len(), rate * 10, "at {rate}/s");
+        assert_eq!((tally.refused, tally.unknown, tally.unsent), (0, 0, 0));
+        let (p50, p95) = (tally.percentile_ms(50.0), tally.percentile_ms(95.0));
+        assert!(
+            (650.0..=850.0).contains(&p95),
+            "at {rate}/s p95 is {p95} ms"
+        );
+        assert!(p50 < 100.0, "at {rate}/s p50 is {p50} ms");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_could_not_be_sent_counts_with_the_time_it_waited() {
+    // One connection to a server that takes 50 ms for each answer: 20 requests a second, not 100.
+    let address = serve(|_| Duration::from_millis(50)).await;
+    let tally = load(address, 100, Duration::from_secs(2), 1).await;
+    assert!(tally.unsent > 100, "{} were not sent", tally.unsent);
+    let p99 = tally.percentile_ms(99.0);
+    assert!(p99 > 1_000.0, "p99 is {p99} ms");
+}
+
+async fn against_stalls(rate: u32) -> Tally {
+    let address = serve(|since_start| {
+        let phase = Duration::from_nanos(
+            u64::try_from(since_start.as_nanos() % CYCLE.as_nanos()).unwrap_or_default(),
+        );
+        // In the middle of the cycle, so that the load neither begins nor ends with it.
+        let begins = CYCLE / 2;
+        if (begins..begins + STALL).contains(&phase) {
+            (begins + STALL).saturating_sub(phase)
+        } else {
+            Duration::ZERO
+        }
+    });
+    load(address.await, rate, LASTS, 16).await
+}
+
+async fn load(address: SocketAddr, rate: u32, lasts: Duration, connections: usize) -> Tally {
+    let load = OpenLoop {
+        target: Target::new(address, "key").unwrap(),
+        instructions: Instructions::new(vec![Uuid::now_v7()], 1),
+        connections,
+        pace: Pace::Constant(Schedule::new(rate, lasts)),
+        stop: Arc::default(),
+    };
+    load.run().await.unwrap()
+}
+
+/// Serves on a port of its own; how long an answer takes depends on the time since the start.
+async fn serve(wait: impl Fn(Duration) -> Duration + Copy + Send + 'static) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let started = Instant::now();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            tokio::spawn(answer_all(stream, started, wait));
+        }
+    });
+    address
+}
+
+/// Answers each request as the api would.
+async fn answer_all(mut stream: TcpStream, started: Instant, wait: impl Fn(Duration) -> Duration) {
+    let mut received = Vec::new();
+    while read_request(&mut stream, &mut received).await.is_some() {
+        sleep(wait(started.elapsed())).await;
+        let body = format!("{{\"id\":\"{}\"}}", Uuid::new_v4());
+        let head = format!(
+            "HTTP/1.1 202 Accepted\r\ncontent-length: {}\r\n\r\n",
+            body.len()
+        );
+        if stream.write_all((head + &body).as_bytes()).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Takes one request with its body off the stream.
+async fn read_request(stream: &mut TcpStream, received: &mut Vec<u8>) -> Option<()> {
+    loop {
+        if let Some(length) = request_length(received) {
+            received.drain(..length);
+            return Some(());
+        }
+        if stream.read_buf(received).await.ok()? == 0 {
+            return None;
+        }
+    }
+}
+
+fn request_length(received: &[u8]) -> Option<usize> {
+    let text = std::str::from_utf8(received).ok()?;
+    let (head, body) = text.split_once("\r\n\r\n")?;
+    let length = head
+        .lines()
+        .find_map(|line| line.strip_prefix("content-length: "))?;
+    let length: usize = length.parse().ok()?;
+    (body.len() >= length).then_some(head.len() + 4 + length)
+}
