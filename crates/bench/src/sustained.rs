@@ -10,8 +10,8 @@
 //! 3. everything is finished within 3 s of the end.
 //!
 //! The first trial is at 104% of an estimate. Each that fails is followed by one at 96% of its rate,
-//! or at the rate of results in it if that is lower, until one holds; if the first holds, the rate is
-//! raised by 4% until one fails.
+//! or at the rate of results in it if that is lower, until one holds. If the first holds, the rate is
+//! raised by 4%, 8%, 16% and so on until one fails. Then the gap is halved until it is at most 4%.
 
 #[cfg(test)]
 mod tests;
@@ -79,19 +79,30 @@ impl Found {
 
     /// Adds a trial, and answers at which rate the next is worth while.
     fn add(&mut self, trial: Trial, cost: Cost) -> Option<u32> {
-        let (held, first) = (trial.holds(), self.trials.is_empty());
-        let held_before = self.rate().is_some();
-        if held || !held_before {
+        if trial.holds() || self.rate().is_none() {
             self.cost = Some(cost);
         }
         let rate = f64::from(trial.rate);
         let lower = (rate * (1.0 - STEP)).min(trial.published_rate);
         self.trials.push(trial);
-        match held {
-            true if first || held_before => Some(whole_rate(rate * (1.0 + STEP))),
-            false if !held_before => Some(whole_rate(lower)),
-            _ => None,
-        }
+        let next = match (self.rate().map(f64::from), self.lowest_failed().map(f64::from)) {
+            (None, _) => lower,
+            (Some(held), None) => held * (1.0 + self.raise()),
+            (Some(held), Some(failed)) if failed / held > 1.0 + STEP => f64::midpoint(held, failed),
+            (Some(_), Some(_)) => return None,
+        };
+        Some(whole_rate(next))
+    }
+
+    fn lowest_failed(&self) -> Option<u32> {
+        let failed = self.trials.iter().filter(|trial| !trial.holds());
+        failed.map(|trial| trial.rate).min()
+    }
+
+    /// By how much a rate is raised that held: twice as much each time.
+    fn raise(&self) -> f64 {
+        let times = self.trials.iter().skip(1).map(|_| 2.0);
+        times.product::<f64>() * STEP
     }
 }
 

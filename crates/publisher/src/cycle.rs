@@ -16,6 +16,7 @@ mod troubles;
 use std::{sync::Arc, time::Duration};
 
 use chrono::Utc;
+use common::types::Lane;
 use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 pub(crate) use sql::{SESSION_OPTIONS, remove_unmarked};
 use tokio::{
@@ -94,8 +95,8 @@ pub(crate) struct Cycle {
     landed: Landed,
     /// Rows that were refused, where that is not written on them yet.
     refusals: Vec<Refusal>,
-    /// How many rows the last step sent.
-    rows_sent: u32,
+    /// How many rows each lane sent in the last step.
+    rows_sent: RowsSent,
     /// The lane to begin the next claim with, so that none is always last.
     first_lane: i16,
     metrics: CycleMetrics,
@@ -163,7 +164,7 @@ impl Cycle {
             couriers,
             landed: Landed::default(),
             refusals: Vec::new(),
-            rows_sent: 0,
+            rows_sent: RowsSent::default(),
             first_lane: 0,
             metrics: CycleMetrics::new(&kafka.topics()),
             parts,
@@ -204,7 +205,7 @@ impl Cycle {
                 }
             }
             self.wait(poll.pause(), draining, &token).await;
-            sleep_until(started + step_interval(self.rows_sent)).await;
+            sleep_until(started + self.rows_sent.step_interval(self.settings.publish_lane_rows_max)).await;
         }
     }
 
@@ -232,7 +233,7 @@ impl Cycle {
             .lanes_owned
             .set(f64::from(u8::try_from(owned.len()).unwrap_or(u8::MAX)));
         self.troubles.keep_only(owned);
-        self.rows_sent = 0;
+        self.rows_sent = RowsSent::default();
         let limit = self.message_bytes_max();
         self.couriers.tend(&mut self.flights, limit);
         let sent = match limit {
@@ -264,10 +265,35 @@ impl Cycle {
     }
 }
 
-/// How long after its beginning a step that sent so many rows is followed by the next.
-fn step_interval(rows_sent: u32) -> Duration {
-    let crowd = STEP_INTERVAL_PER_ROW.saturating_mul(rows_sent);
-    (STEP_INTERVAL_MIN + crowd).min(STEP_INTERVAL_MAX)
+/// How many rows a step sent: in all, and of the lane that sent most.
+#[derive(Debug, Default)]
+struct RowsSent {
+    all: u32,
+    of_lane: u32,
+    of_largest_lane: u32,
+    lane: Option<Lane>,
+}
+
+impl RowsSent {
+    /// Rows come lane by lane.
+    fn add(&mut self, lane: Lane) {
+        if self.lane.replace(lane) != Some(lane) {
+            self.of_lane = 0;
+        }
+        self.all += 1;
+        self.of_lane += 1;
+        self.of_largest_lane = self.of_largest_lane.max(self.of_lane);
+    }
+
+    /// How long after its beginning the step is followed by the next. A lane that sent as much as it
+    /// may has more waiting, and nothing is shared by letting it wait.
+    fn step_interval(&self, lane_rows_max: u16) -> Duration {
+        if self.of_largest_lane >= u32::from(lane_rows_max) {
+            return STEP_INTERVAL_MIN;
+        }
+        let crowd = STEP_INTERVAL_PER_ROW.saturating_mul(self.all);
+        (STEP_INTERVAL_MIN + crowd).min(STEP_INTERVAL_MAX)
+    }
 }
 
 /// Seconds since a time by the database's clock; clocks that differ do not make it negative.

@@ -66,6 +66,12 @@ pub struct Tally {
 }
 
 impl Tally {
+    /// How many events they are.
+    #[must_use]
+    pub const fn events(self) -> usize {
+        self.applied + self.rejected + self.duplicate
+    }
+
     /// Counts outcomes.
     #[must_use]
     pub fn of(outcomes: &[Outcome]) -> Self {

@@ -1,6 +1,7 @@
 //! The loop from the topic to the ledger.
 
 mod halt;
+mod pace;
 mod work;
 
 use std::time::{Duration, Instant};
@@ -10,6 +11,7 @@ use common::{
     outbox::WakeUp,
 };
 pub use halt::Halt;
+use pace::Pace;
 use rdkafka::error::KafkaResult;
 use sqlx::PgPool;
 use tokio::time::sleep;
@@ -53,6 +55,7 @@ pub struct Worker {
     database: Side,
     group: Component,
     ledger: Component,
+    pace: Pace,
     halted: Option<Halt>,
 }
 
@@ -82,6 +85,7 @@ impl Worker {
             database,
             group,
             ledger,
+            pace: Pace::new(config.slices.slice_events_max),
             halted: None,
         })
     }
@@ -93,8 +97,14 @@ impl Worker {
     /// with them the partitions that are well.
     pub async fn run(mut self, stop: &CancellationToken) {
         while !stop.is_cancelled() {
-            if let Step::Halted(_) = self.step(stop).await {
-                self.intake.stand_still(stop).await;
+            let started = Instant::now();
+            match self.step(stop).await {
+                Step::Idle => {}
+                Step::Applied(tally) => {
+                    let next = self.pace.next_slice(tally.events());
+                    self.wait(next.saturating_sub(started.elapsed()), stop).await;
+                }
+                Step::Halted(_) => self.intake.stand_still(stop).await,
             }
         }
         self.leave().await;
@@ -127,6 +137,8 @@ impl Worker {
         if events.is_empty() && unusable.is_none() {
             return Step::Idle;
         }
+        let settles = self.pace.settles(events.len(), Instant::now());
+        self.wait(settles, stop).await;
         let mut work = Work::new(events);
         let tally = self.apply_all(&mut work, stop).await;
         if let Some(unusable) =
@@ -244,6 +256,7 @@ impl Worker {
     ) -> bool {
         if verdict == Verdict::Collision {
             metrics::retried("collision");
+            self.pace.collided(Instant::now());
             debug!(%error, attempt, "the slice collided with another transaction");
             return self.pause(Backoff::COLLISION, attempt, stop).await;
         }
@@ -256,9 +269,17 @@ impl Worker {
         self.pause(Backoff::AWAY, attempt, stop).await
     }
 
-    /// Waits, serving the group; answers whether work is to go on.
     async fn pause(&mut self, backoff: Backoff, attempt: u32, stop: &CancellationToken) -> bool {
-        let pause = backoff.pause(attempt, rand::random());
+        self.wait(backoff.pause(attempt, rand::random()), stop)
+            .await
+    }
+
+    /// Waits, serving the group; answers whether work is to go on.
+    async fn wait(&mut self, pause: Duration, stop: &CancellationToken) -> bool {
+        if pause.is_zero() {
+            // The timer would take up to a millisecond even so.
+            return !stop.is_cancelled();
+        }
         let waited = stop.run_until_cancelled(sleep(pause));
         self.intake.serve_during(waited).await.is_some()
     }

@@ -45,7 +45,7 @@ fn rates_fall_by_four_percent_until_one_holds() {
 #[test]
 fn rates_rise_while_the_first_ones_hold() {
     let (found, tried) = search(10_000, 10_500);
-    assert_eq!(tried, [10_000, 10_400, 10_816]);
+    assert_eq!(tried, [10_000, 10_400, 11_232, 10_816]);
     assert_eq!(found.rate(), Some(10_400));
     assert_eq!(found.trial().unwrap().rate, 10_400);
     // What a transaction cost is told of the trial that counts.

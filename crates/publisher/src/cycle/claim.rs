@@ -98,7 +98,7 @@ impl Cycle {
             return;
         }
         match self.send(lane, row, Route::Main) {
-            Ok(()) => self.rows_sent += 1,
+            Ok(()) => self.rows_sent.add(lane),
             Err(Halt::Lane) => ended.insert(lane),
             Err(Halt::All) => *ended = LaneSet::ALL,
         }
