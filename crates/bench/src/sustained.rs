@@ -85,7 +85,10 @@ impl Found {
         let rate = f64::from(trial.rate);
         let lower = (rate * (1.0 - STEP)).min(trial.published_rate);
         self.trials.push(trial);
-        let next = match (self.rate().map(f64::from), self.lowest_failed().map(f64::from)) {
+        let next = match (
+            self.rate().map(f64::from),
+            self.lowest_failed().map(f64::from),
+        ) {
             (None, _) => lower,
             (Some(held), None) => held * (1.0 + self.raise()),
             (Some(held), Some(failed)) if failed / held > 1.0 + STEP => f64::midpoint(held, failed),

@@ -48,7 +48,7 @@ const STEP_INTERVAL_MIN: Duration = Duration::from_millis(5);
 /// larger the crowd, the more there is to share.
 const STEP_INTERVAL_PER_ROW: Duration = Duration::from_micros(50);
 /// The longest time between two such steps.
-const STEP_INTERVAL_MAX: Duration = Duration::from_millis(25);
+const STEP_INTERVAL_MAX: Duration = Duration::from_millis(40);
 /// The first pause between two looks at an empty outbox; it doubles up to `POLL_INTERVAL_MAX_MS`.
 const POLL_INTERVAL_FIRST: Duration = Duration::from_millis(10);
 /// Pauses while the database fails.
@@ -205,7 +205,13 @@ impl Cycle {
                 }
             }
             self.wait(poll.pause(), draining, &token).await;
-            sleep_until(started + self.rows_sent.step_interval(self.settings.publish_lane_rows_max)).await;
+            sleep_until(
+                started
+                    + self
+                        .rows_sent
+                        .step_interval(self.settings.publish_lane_rows_max),
+            )
+            .await;
         }
     }
 

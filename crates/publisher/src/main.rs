@@ -10,10 +10,6 @@ use common::{
 use publisher::{Command, SERVICE, Settings};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-/// A third of the time of the system's own allocator on the hot path (docs/performance.md).
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> anyhow::Result<()> {
     let runtime = tokio::runtime::Runtime::new().context("runtime")?;
     let ended = runtime.block_on(start());

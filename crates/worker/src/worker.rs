@@ -26,7 +26,7 @@ use crate::{
     event::Event,
     health::Side,
     metrics::{self, Tally},
-    slice::{self, ApplyError, Outcome, Verdict},
+    slice::{self, ApplyError, Expected, Outcome, Verdict},
 };
 
 /// How long one attempt may take before its connection counts as dead. Statements have a shorter
@@ -34,6 +34,10 @@ use crate::{
 /// stays below the grace period of a shutdown, so that a slow attempt comes to its end and the
 /// group is left behind it.
 const ATTEMPT_MAX: Duration = Duration::from_secs(10);
+
+/// After a repeat, so many slices are expected to have some, too: they come in crowds, behind a
+/// restart for instance.
+const CAUTIOUS_SLICES: u32 = 16;
 
 /// What one step did.
 #[derive(Debug)]
@@ -56,6 +60,8 @@ pub struct Worker {
     group: Component,
     ledger: Component,
     pace: Pace,
+    /// For how many more slices repeats are expected.
+    cautious_slices: u32,
     halted: Option<Halt>,
 }
 
@@ -86,6 +92,7 @@ impl Worker {
             group,
             ledger,
             pace: Pace::new(config.slices.slice_events_max),
+            cautious_slices: 0,
             halted: None,
         })
     }
@@ -102,7 +109,8 @@ impl Worker {
                 Step::Idle => {}
                 Step::Applied(tally) => {
                     let next = self.pace.next_slice(tally.events());
-                    self.wait(next.saturating_sub(started.elapsed()), stop).await;
+                    self.wait(next.saturating_sub(started.elapsed()), stop)
+                        .await;
                 }
                 Step::Halted(_) => self.intake.stand_still(stop).await,
             }
@@ -223,13 +231,23 @@ impl Worker {
     }
 
     async fn attempt(&mut self, events: &[Event]) -> Result<Vec<Outcome>, ApplyError> {
-        let work = slice::apply(&self.pool, ATTEMPT_MAX, &self.results_topic, events);
+        let expected = if self.cautious_slices == 0 {
+            Expected::New
+        } else {
+            Expected::Any
+        };
+        let topic = &self.results_topic;
+        let work = slice::apply(&self.pool, ATTEMPT_MAX, topic, events, expected);
         self.intake.serve_during(work).await
     }
 
-    fn committed(&self, events: &[Event], outcomes: &[Outcome], took: Duration) -> Tally {
+    fn committed(&mut self, events: &[Event], outcomes: &[Outcome], took: Duration) -> Tally {
         self.intake.commit(events);
         let tally = Tally::of(outcomes);
+        self.cautious_slices = match tally.duplicate {
+            0 => self.cautious_slices.saturating_sub(1),
+            _ => CAUTIOUS_SLICES,
+        };
         if tally.applied + tally.rejected > 0 {
             self.wake_up.hint();
         }

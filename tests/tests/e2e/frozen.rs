@@ -42,7 +42,10 @@ async fn taken_over(stack: &Stack, second: &Service) {
             "SELECT count(*) FROM transactions
               WHERE created_at <= to_timestamp($1 / 1000000.0) AND status = 'PENDING'",
         );
-        let open = open.bind(now_us).fetch_one(stack.database.superuser()).await;
+        let open = open
+            .bind(now_us)
+            .fetch_one(stack.database.superuser())
+            .await;
         (open.expect("a count failed") == 0).then_some(())
     })
     .await;

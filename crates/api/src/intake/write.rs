@@ -219,9 +219,7 @@ impl Writer {
         let written = bounded(&self.pool, self.answer_timeout, async |connection| {
             sent = true;
             Ok(match batch.keys {
-                Keys::New => {
-                    Committed::New(sql::insert_new(connection, &self.topic, &rows).await?)
-                }
+                Keys::New => Committed::New(sql::insert_new(connection, &self.topic, &rows).await?),
                 Keys::MayBeStored => {
                     Committed::Looked(sql::accept(connection, &self.topic, &rows).await?)
                 }

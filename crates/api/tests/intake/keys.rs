@@ -242,7 +242,11 @@ async fn a_stored_key_among_new_ones_is_a_replay_and_its_neighbours_are_accepted
     set_status(&it.pool, suspended, "SUSPENDED").await;
     // More rounds than a stored key makes the intake expect further ones.
     for round in 0..20 {
-        let keys = [format!("a{round}"), "stored".to_owned(), format!("b{round}")];
+        let keys = [
+            format!("a{round}"),
+            "stored".to_owned(),
+            format!("b{round}"),
+        ];
         let mut items: Vec<_> = keys.iter().map(|key| credit(it.account, key)).collect();
         items.push(credit(suspended, "refused"));
         let answers = it.intake.submit_batch(items).await.unwrap();

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use common::types::FailureReason;
+use common::types::{Currency, FailureReason};
 use uuid::Uuid;
 
 use crate::{
@@ -51,6 +51,9 @@ pub(super) struct Accounts {
 pub(super) struct Transactions {
     pub(super) ids: Vec<Uuid>,
     pub(super) account_ids: Vec<Uuid>,
+    pub(super) amounts_cents: Vec<i64>,
+    pub(super) currencies: Vec<Currency>,
+    pub(super) types: Vec<&'static str>,
     pub(super) statuses: Vec<&'static str>,
     pub(super) failure_reasons: Vec<Option<&'static str>>,
 }
@@ -107,6 +110,10 @@ impl Transactions {
     fn push(&mut self, event: &Event, posting: Posting) {
         self.ids.push(event.transaction.transaction_id.0);
         self.account_ids.push(event.transaction.account_id.0);
+        self.amounts_cents
+            .push(event.transaction.amount_cents.get());
+        self.currencies.push(event.transaction.currency);
+        self.types.push(event.transaction.transaction_type.as_str());
         self.statuses.push(posting.status().as_str());
         self.failure_reasons
             .push(posting.failure_reason().map(FailureReason::as_str));

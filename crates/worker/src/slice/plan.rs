@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use common::types::{AccountId, EventId, TransactionCreated, TransactionId};
+use common::types::{AccountId, EventId, TransactionCreated, TransactionId, TransactionStatus};
 use thiserror::Error;
 use tracing::error;
 
@@ -80,6 +80,32 @@ pub enum Inapplicable {
     /// The transaction's account is gone.
     #[error("mismatch: there is no such account")]
     NoSuchAccount,
+}
+
+/// What the events themselves say of their transactions, and that none was closed before.
+pub(super) fn taken_at_their_word(
+    accounts: HashMap<AccountId, AccountState>,
+    events: &[Event],
+) -> (Facts, HashSet<EventId>) {
+    let claims = events.iter().map(|event| &event.transaction);
+    let row = |claim: &TransactionCreated| Accepted {
+        row: TransactionRow {
+            id: claim.transaction_id,
+            account_id: claim.account_id,
+            amount: claim.amount_cents,
+            currency: claim.currency,
+            transaction_type: claim.transaction_type,
+            status: TransactionStatus::Pending,
+        },
+        age_seconds: 0.0,
+    };
+    let facts = Facts {
+        accounts,
+        transactions: claims
+            .map(|claim| (claim.transaction_id, row(claim)))
+            .collect(),
+    };
+    (facts, events.iter().map(Event::id).collect())
 }
 
 /// Decides event by event, in order. `unseen` are the events that were not closed before this slice.

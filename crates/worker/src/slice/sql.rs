@@ -176,6 +176,99 @@ pub(super) async fn post(
     .await
 }
 
+/// What [`post_new`] did.
+pub(super) struct Posted {
+    pub(super) rows: Rows,
+    /// How long ago each transaction was accepted, in seconds by the database's clock.
+    pub(super) ages_seconds: HashMap<TransactionId, f64>,
+}
+
+/// Closes events and writes what was decided from the events' own words, in one round trip. A
+/// transaction is written only if its row says the same and it is not final; an event that was
+/// closed before is a unique violation. So it has done what was planned exactly if all of it was as
+/// expected, and otherwise its caller rolls back.
+pub(super) async fn post_new(
+    connection: &mut PgConnection,
+    changes: &Changes,
+) -> Result<Posted, sqlx::Error> {
+    let Changes {
+        entries,
+        accounts,
+        transactions,
+    } = changes;
+    let currencies: Vec<&str> = transactions
+        .currencies
+        .iter()
+        .map(|currency| currency.as_str())
+        .collect();
+    let posted = sqlx::query!(
+        r#"WITH closed AS (
+               INSERT INTO processed_events (event_id, account_id, transaction_id)
+               SELECT id, account_id, id FROM unnest($9::uuid[], $10::uuid[]) AS event (id, account_id)
+           ), entry AS (
+               INSERT INTO ledger_entries
+                      (account_id, entry_no, transaction_id, amount_cents, balance_after_cents)
+               SELECT * FROM unnest($1::uuid[], $2::bigint[], $3::uuid[], $4::bigint[], $5::bigint[])
+               RETURNING 1
+           ), account AS (
+               UPDATE accounts
+                  SET balance_cents = next.balance_cents, entry_count = next.entry_count,
+                      updated_at = now()
+                 FROM unnest($6::uuid[], $7::bigint[], $8::bigint[])
+                      AS next (id, balance_cents, entry_count)
+                WHERE accounts.id = next.id
+               RETURNING 1
+           ), transaction AS (
+               UPDATE transactions
+                  SET status = next.status, failure_reason = next.failure_reason,
+                      processed_at = now()
+                 FROM unnest($9::uuid[], $10::uuid[], $11::bigint[], $12::text[], $13::text[],
+                             $14::text[], $15::text[])
+                      AS next (id, account_id, amount_cents, currency, type, status, failure_reason)
+                WHERE transactions.id = next.id
+                  AND transactions.account_id IS NOT DISTINCT FROM next.account_id
+                  AND transactions.amount_cents = next.amount_cents
+                  AND transactions.currency = next.currency
+                  AND transactions.type = next.type
+                  AND transactions.status IN ('PENDING', 'PROCESSING')
+               RETURNING transactions.id,
+                         extract(epoch FROM clock_timestamp() - created_at)::float8 AS age_seconds
+           )
+           SELECT (SELECT count(*) FROM entry) AS "entries!",
+                  (SELECT count(*) FROM account) AS "accounts!",
+                  count(*) AS "transactions!",
+                  coalesce(array_agg(id), '{}') AS "ids!",
+                  coalesce(array_agg(age_seconds), '{}') AS "ages_seconds!: Vec<f64>"
+             FROM transaction"#,
+        &entries.account_ids,
+        &entries.entry_nos,
+        &entries.transaction_ids,
+        &entries.amounts_cents,
+        &entries.balances_after_cents,
+        &accounts.ids,
+        &accounts.balances_cents,
+        &accounts.entry_counts,
+        &transactions.ids,
+        &transactions.account_ids,
+        &transactions.amounts_cents,
+        &currencies as &[&str],
+        &transactions.types as &[&str],
+        &transactions.statuses as &[&str],
+        &transactions.failure_reasons as &[Option<&str>],
+    )
+    .fetch_one(connection)
+    .await?;
+    let ids = posted.ids.into_iter().map(TransactionId);
+    Ok(Posted {
+        rows: Rows {
+            entries: posted.entries,
+            accounts: posted.accounts,
+            transactions: posted.transactions,
+        },
+        ages_seconds: ids.zip(posted.ages_seconds).collect(),
+    })
+}
+
 fn keys(events: &[Event]) -> (Vec<Uuid>, Vec<Uuid>) {
     events
         .iter()

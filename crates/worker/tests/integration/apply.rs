@@ -9,7 +9,7 @@ use sqlx::PgPool;
 use worker::{
     event::Event,
     ledger::{Entry, Posting},
-    slice::{ApplyError, Inapplicable, Outcome, Verdict},
+    slice::{ApplyError, Expected, Inapplicable, Outcome, Verdict},
 };
 
 use crate::support::*;
@@ -141,6 +141,41 @@ async fn repeats_within_a_slice_are_applied_once(pool: PgPool) {
         );
         assert_eq!(balance(&pool, account).await, (5, 1));
         assert_books_balance(&pool).await;
+    }
+}
+
+#[sqlx::test(migrator = "common::db::MIGRATOR")]
+async fn what_is_expected_of_a_slice_changes_no_outcome(pool: PgPool) {
+    for level in LEVELS {
+        for expected in [Expected::New, Expected::Any] {
+            let worker = worker_pool(&pool, level);
+            let account = account(&pool, 0).await;
+            let earlier = accept(&pool, account, CREDIT, 1).await;
+            apply_expecting(&worker, &[earlier], expected)
+                .await
+                .unwrap();
+            let credit = accept(&pool, account, CREDIT, 5).await;
+            let too_much = accept(&pool, account, DEBIT, 50).await;
+            let debit = accept(&pool, account, DEBIT, 3).await;
+            // With a repeat of an earlier slice, and without.
+            let mixed = [credit, too_much, earlier];
+            let (first, second): (&[_], &[_]) = (&mixed, &[credit, debit]);
+
+            let outcomes = apply_expecting(&worker, first, expected).await.unwrap();
+            let refused = rejected(FailureReason::InsufficientFunds);
+            assert_eq!(postings(&outcomes), [Some(applied(2, 5, 6)), refused, None]);
+            let outcomes = apply_expecting(&worker, second, expected).await.unwrap();
+            assert_eq!(postings(&outcomes), [None, Some(applied(3, -3, 3))]);
+
+            let fresh = accept(&pool, account, CREDIT, 4).await;
+            let outcomes = apply_expecting(&worker, &[fresh], expected).await.unwrap();
+            let Outcome::Closed { age_seconds, .. } = outcomes[0] else {
+                panic!("{outcomes:?}")
+            };
+            assert!(age_seconds > 0.0);
+            assert_eq!(balance(&pool, account).await, (7, 4));
+            assert_books_balance(&pool).await;
+        }
     }
 }
 

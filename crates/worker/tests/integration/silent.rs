@@ -9,7 +9,7 @@ use worker::{
     health::Health,
     housekeeping::prune,
     probe::Probe,
-    slice::{self, Verdict},
+    slice::{self, Expected, Verdict},
 };
 
 use crate::support::{proxy::Proxy, *};
@@ -44,7 +44,7 @@ async fn attempts_that_time_out_cost_no_place_in_the_pool(pool: PgPool) {
         apply(&worker, &[event]).await.unwrap();
         silence(&proxy, &worker).await;
         let event = accept(&pool, account, CREDIT, 1).await;
-        let error = slice::apply(&worker, LIMIT, RESULTS, &[event])
+        let error = slice::apply(&worker, LIMIT, RESULTS, &[event], Expected::New)
             .await
             .unwrap_err();
         assert_eq!(error.verdict(1), Verdict::Away, "{error}");

@@ -20,7 +20,7 @@ use worker::{
     config::Config,
     event::{Event, Place},
     ledger::Posting,
-    slice::{self, ApplyError, Outcome, Verdict},
+    slice::{self, ApplyError, Expected, Outcome, Verdict},
 };
 
 pub(crate) const CREDIT: TransactionType = TransactionType::Credit;
@@ -125,7 +125,15 @@ pub(crate) fn event(transaction: TransactionCreated) -> Event {
 }
 
 pub(crate) async fn apply(pool: &PgPool, events: &[Event]) -> Result<Vec<Outcome>, ApplyError> {
-    slice::apply(pool, PATIENCE, RESULTS, events).await
+    apply_expecting(pool, events, Expected::New).await
+}
+
+pub(crate) async fn apply_expecting(
+    pool: &PgPool,
+    events: &[Event],
+    expected: Expected,
+) -> Result<Vec<Outcome>, ApplyError> {
+    slice::apply(pool, PATIENCE, RESULTS, events, expected).await
 }
 
 /// Applies, again and again where two transactions collide.
