@@ -1,5 +1,7 @@
 use sqlx::{Error, PgConnection};
 
+// The order of these statements is that of the index of pending rows, and of no other: see the claim.
+
 /// How many rows are pending, counted up to a limit: a backlog must not make its own gauge slow.
 pub(super) async fn count_pending(
     connection: &mut PgConnection,
@@ -7,7 +9,8 @@ pub(super) async fn count_pending(
 ) -> Result<i64, Error> {
     sqlx::query_scalar!(
         r#"SELECT count(*) AS "count!"
-             FROM (SELECT FROM outbox_events WHERE status = 'PENDING' LIMIT $1) AS pending"#,
+             FROM (SELECT FROM outbox_events WHERE status = 'PENDING'
+                    ORDER BY lane, seq LIMIT $1) AS pending"#,
         count_max
     )
     .fetch_one(connection)
@@ -25,8 +28,9 @@ pub(super) async fn oldest_pending_age_seconds(
             CROSS JOIN LATERAL (
                   SELECT created_at
                     FROM outbox_events
-                   WHERE status = 'PENDING' AND lane = lane.number
-                   ORDER BY seq
+                   WHERE status = 'PENDING'
+                     AND (lane, seq) >= (lane.number, 0) AND (lane, seq) < (lane.number + 1, 0)
+                   ORDER BY lane, seq
                    LIMIT 1) AS head"#
     )
     .fetch_one(connection)
