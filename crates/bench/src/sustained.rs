@@ -91,7 +91,9 @@ impl Found {
         ) {
             (None, _) => lower,
             (Some(held), None) => held * (1.0 + self.raise()),
-            (Some(held), Some(failed)) if failed / held > 1.0 + STEP => f64::midpoint(held, failed),
+            (Some(held), Some(failed)) if failed * (1.0 - STEP) > held => {
+                f64::midpoint(held, failed)
+            }
             (Some(_), Some(_)) => return None,
         };
         Some(whole_rate(next))
