@@ -10,7 +10,7 @@ use api::{
 use common::{db::MIGRATOR, settings::parse_or_exit, shutdown, telemetry};
 use sqlx::{Connection, PgConnection};
 
-/// A third of the time of the system's own allocator on the hot path (docs/performance.md).
+/// Small, short-lived pieces cost less than with the system's allocator (docs/performance.md).
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

@@ -9,7 +9,7 @@ use common::{
 use tokio_util::sync::CancellationToken;
 use worker::config::{Config, SERVICE};
 
-/// A third of the time of the system's own allocator on the hot path (docs/performance.md).
+/// Small, short-lived pieces cost less than with the system's allocator (docs/performance.md).
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
