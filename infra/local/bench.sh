@@ -20,7 +20,11 @@ flock -n "$running_fd" || die "another benchmark runs on this instance"
 
 say "building the services and the benchmark (release)"
 cd "$root"
-SQLX_OFFLINE=true cargo build --release --locked --bins
+# The services by themselves, as `make up` builds them: together with the benchmark their dependencies
+# would have other features, and each of the two would build all of them anew behind the other.
+export SQLX_OFFLINE=true
+cargo build --release --locked -p api -p publisher -p worker
+cargo build --release --locked -p bench
 
 instance_lock
 if ! { postgres_running && kafka_running; }; then
