@@ -21,8 +21,8 @@ journey() {
 journey_ended() { [[ $(journey_row "$1" "$2" "t.processed_at IS NOT NULL") == t ]]; }
 
 # journey_watch_outbox ACCOUNT: prints when the event of the account's first transaction had left the
-# outbox. A row leaves at the broker's acknowledgement (OUTBOX_RETENTION is 0), so nobody can be asked
-# for that time afterwards. It looks each millisecond, for at most 30 s, and prints nothing then.
+# outbox, or was marked there. A row usually leaves at the broker's acknowledgement (OUTBOX_RETENTION is
+# 0), so nobody can be asked for that time afterwards. It looks each millisecond, for at most 30 s, and prints nothing then.
 journey_watch_outbox() {
     stack_psql -At -v account="$1" <<'EOF' | grep -o "'.*'::timestamptz" || true
 SET enable_seqscan = off;
@@ -64,7 +64,7 @@ journey_print() {
     echo
     echo "A sample transaction's journey: CREDIT of 1999 EUR cents, ${id:-unknown}"
     journey_step "$1" "$2" accepted t.created_at '202, the row and its event in one commit'
-    journey_step "$1" "$2" published "$published_at" 'acknowledged by the broker, and gone from the outbox'
+    journey_step "$1" "$2" published "$published_at" 'acknowledged by the broker'
     journey_step "$1" "$2" applied t.processed_at "$status, ledger entry $entry, balance $balance cents"
     [[ $status == PROCESSED ]] ||
         die "the sample transaction did not reach the ledger within 30 s: see make status and make logs"

@@ -8,6 +8,7 @@ mod claim;
 mod couriers;
 mod flights;
 mod land;
+mod pace;
 mod sql;
 #[cfg(test)]
 mod tests;
@@ -16,7 +17,6 @@ mod troubles;
 use std::{sync::Arc, time::Duration};
 
 use chrono::Utc;
-use common::types::Lane;
 use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 pub(crate) use sql::{SESSION_OPTIONS, remove_unmarked};
 use tokio::{
@@ -29,6 +29,7 @@ use uuid::Uuid;
 use self::{
     couriers::{Couriers, overdue_at},
     flights::Flights,
+    pace::RowsSent,
     troubles::Troubles,
 };
 use crate::{
@@ -41,14 +42,6 @@ use crate::{
     topics::TopicsState,
 };
 
-/// The shortest time between two steps that did not fill their batch: a lone row after a pause still
-/// goes at once.
-const STEP_INTERVAL_MIN: Duration = Duration::from_millis(5);
-/// What each row sent adds to it: a crowd shares statements and requests to the broker, and the
-/// larger the crowd, the more there is to share.
-const STEP_INTERVAL_PER_ROW: Duration = Duration::from_micros(50);
-/// The longest time between two such steps.
-const STEP_INTERVAL_MAX: Duration = Duration::from_millis(40);
 /// The first pause between two looks at an empty outbox; it doubles up to `POLL_INTERVAL_MAX_MS`.
 const POLL_INTERVAL_FIRST: Duration = Duration::from_millis(10);
 /// Pauses while the database fails.
@@ -95,7 +88,7 @@ pub(crate) struct Cycle {
     landed: Landed,
     /// Rows that were refused, where that is not written on them yet.
     refusals: Vec<Refusal>,
-    /// How many rows each lane sent in the last step.
+    /// What the last step sent.
     rows_sent: RowsSent,
     /// The lane to begin the next claim with, so that none is always last.
     first_lane: i16,
@@ -205,13 +198,8 @@ impl Cycle {
                 }
             }
             self.wait(poll.pause(), draining, &token).await;
-            sleep_until(
-                started
-                    + self
-                        .rows_sent
-                        .step_interval(self.settings.publish_lane_rows_max),
-            )
-            .await;
+            let lane_rows_max = self.settings.publish_lane_rows_max;
+            sleep_until(started + self.rows_sent.step_interval(lane_rows_max)).await;
         }
     }
 
@@ -268,37 +256,6 @@ impl Cycle {
             Some(reason) => self.parts.lanes.set_unready(reason),
             None => self.parts.lanes.set_ready(),
         }
-    }
-}
-
-/// How many rows a step sent: in all, and of the lane that sent most.
-#[derive(Debug, Default)]
-struct RowsSent {
-    all: u32,
-    of_lane: u32,
-    of_largest_lane: u32,
-    lane: Option<Lane>,
-}
-
-impl RowsSent {
-    /// Rows come lane by lane.
-    fn add(&mut self, lane: Lane) {
-        if self.lane.replace(lane) != Some(lane) {
-            self.of_lane = 0;
-        }
-        self.all += 1;
-        self.of_lane += 1;
-        self.of_largest_lane = self.of_largest_lane.max(self.of_lane);
-    }
-
-    /// How long after its beginning the step is followed by the next. A lane that sent as much as it
-    /// may has more waiting, and nothing is shared by letting it wait.
-    fn step_interval(&self, lane_rows_max: u16) -> Duration {
-        if self.of_largest_lane >= u32::from(lane_rows_max) {
-            return STEP_INTERVAL_MIN;
-        }
-        let crowd = STEP_INTERVAL_PER_ROW.saturating_mul(self.all);
-        (STEP_INTERVAL_MIN + crowd).min(STEP_INTERVAL_MAX)
     }
 }
 

@@ -63,7 +63,7 @@ pub async fn apply(
 pub enum Expected {
     /// None was closed before, and each says what its transaction's row says. That is nearly always
     /// so, and then neither transactions nor closed events need to be read before they are written,
-    /// which costs a fifth less (docs/performance.md).
+    /// which costs a tenth less or more (docs/performance.md).
     New,
     /// Anything.
     Any,
@@ -88,7 +88,7 @@ async fn apply_new(
     };
     let postings = postings(events, &outcomes);
     let changes = Changes::of(&postings);
-    let posted = match sql::post_new(&mut transaction, &changes).await {
+    let posted = match sql::post(&mut transaction, &changes, true).await {
         Ok(posted) => posted,
         Err(error) if ErrorClass::of(&error) != ErrorClass::Data => return Err(error.into()),
         Err(_closed_before_or_worse) => {
@@ -129,7 +129,7 @@ async fn apply_any(
     if !postings.is_empty() {
         let changes = Changes::of(&postings);
         let planned = changes.rows();
-        let written = sql::post(&mut transaction, &changes).await?;
+        let written = sql::post(&mut transaction, &changes, false).await?.rows;
         if written != planned {
             return Err(ApplyError::RowsAffected { planned, written });
         }

@@ -60,14 +60,17 @@ impl Accepted {
         }
     }
 
-    /// Adds them to `transactions_accepted_total`; whether there are any is the answer.
-    pub(super) fn count(self) -> bool {
+    pub(super) const fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Adds them to `transactions_accepted_total`.
+    pub(super) fn count(self) {
         for ((transaction_type, currency), count) in &self.0 {
             let currency = currency.as_str().to_owned();
             counter!("transactions_accepted_total", "type" => transaction_type.as_str(), "currency" => currency)
                 .increment(*count);
         }
-        !self.0.is_empty()
     }
 }
 

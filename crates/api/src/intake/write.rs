@@ -188,7 +188,8 @@ impl Writer {
     }
 
     fn announce(&self, accepted: Accepted) {
-        if accepted.count() {
+        if !accepted.is_empty() {
+            accepted.count();
             self.wake_up.hint();
         }
     }

@@ -43,9 +43,8 @@ pub(super) struct PendingRow {
 /// the partial index, so the cost does not depend on how many are pending behind them.
 ///
 /// The range is said by comparing rows, because then no other index can serve the order. With
-/// `lane = … ORDER BY seq` the planner could walk along the primary key, and did so when an ANALYZE had
-/// seen a table in which most rows were pending: it read all of it once a lane (measured on one hot
-/// account: 2.4 s a claim).
+/// `lane = … ORDER BY seq` the planner could walk along the primary key, and did so under load on one
+/// hot account: it read all of it once a lane, 2.4 s a claim.
 pub(super) fn pending<'c>(
     connection: &'c mut PgConnection,
     lanes: &'c [i16],

@@ -118,78 +118,25 @@ pub(super) async fn close_events(
     Ok(unseen.into_iter().map(EventId).collect())
 }
 
-/// Writes what was decided: entries, balances and final states, in one round trip. The status guard
-/// keeps a final transaction as it is, even against a decision made from something stale. (For the
-/// comparison of account ids see [`transactions`].)
-pub(super) async fn post(
-    connection: &mut PgConnection,
-    changes: &Changes,
-) -> Result<Rows, sqlx::Error> {
-    let Changes {
-        entries,
-        accounts,
-        transactions,
-    } = changes;
-    sqlx::query_as!(
-        Rows,
-        r#"WITH entry AS (
-               INSERT INTO ledger_entries
-                      (account_id, entry_no, transaction_id, amount_cents, balance_after_cents)
-               SELECT * FROM unnest($1::uuid[], $2::bigint[], $3::uuid[], $4::bigint[], $5::bigint[])
-               RETURNING 1
-           ), account AS (
-               UPDATE accounts
-                  SET balance_cents = next.balance_cents, entry_count = next.entry_count,
-                      updated_at = now()
-                 FROM unnest($6::uuid[], $7::bigint[], $8::bigint[])
-                      AS next (id, balance_cents, entry_count)
-                WHERE accounts.id = next.id
-               RETURNING 1
-           ), transaction AS (
-               UPDATE transactions
-                  SET status = next.status, failure_reason = next.failure_reason,
-                      processed_at = now()
-                 FROM unnest($9::uuid[], $10::uuid[], $11::text[], $12::text[])
-                      AS next (id, account_id, status, failure_reason)
-                WHERE transactions.id = next.id
-                  AND transactions.account_id IS NOT DISTINCT FROM next.account_id
-                  AND transactions.status IN ('PENDING', 'PROCESSING')
-               RETURNING 1
-           )
-           SELECT (SELECT count(*) FROM entry) AS "entries!",
-                  (SELECT count(*) FROM account) AS "accounts!",
-                  (SELECT count(*) FROM transaction) AS "transactions!""#,
-        &entries.account_ids,
-        &entries.entry_nos,
-        &entries.transaction_ids,
-        &entries.amounts_cents,
-        &entries.balances_after_cents,
-        &accounts.ids,
-        &accounts.balances_cents,
-        &accounts.entry_counts,
-        &transactions.ids,
-        &transactions.account_ids,
-        &transactions.statuses as &[&str],
-        &transactions.failure_reasons as &[Option<&str>],
-    )
-    .fetch_one(connection)
-    .await
-}
-
-/// What [`post_new`] did.
+/// What [`post`] did.
 pub(super) struct Posted {
     pub(super) rows: Rows,
     /// How long ago each transaction was accepted, in seconds by the database's clock.
     pub(super) ages_seconds: HashMap<TransactionId, f64>,
 }
 
-/// Closes events and writes what was decided from the events' own words, in one round trip. A
-/// transaction is written only if its row says the same and it is not final; an event that was
-/// closed before is a unique violation. So it has done what was planned exactly if all of it was as
-/// expected, and otherwise its caller rolls back.
-pub(super) async fn post_new(
+/// Writes what was decided, in one round trip: entries, balances and final states; and where they are
+/// not closed yet ([`close_events`]), the events, of which one that was closed before is a unique
+/// violation.
+///
+/// A transaction is written only if its row says what its event says, and is not final: that keeps a
+/// final one as it is, even against a decision made from something stale, and a forged event from
+/// making money. So the statement has done what was planned exactly if its counts are the planned
+/// ones; otherwise its caller rolls back. (For the comparison of account ids see [`transactions`].)
+pub(super) async fn post(
     connection: &mut PgConnection,
     changes: &Changes,
+    closes_events: bool,
 ) -> Result<Posted, sqlx::Error> {
     let Changes {
         entries,
@@ -205,6 +152,7 @@ pub(super) async fn post_new(
         r#"WITH closed AS (
                INSERT INTO processed_events (event_id, account_id, transaction_id)
                SELECT id, account_id, id FROM unnest($9::uuid[], $10::uuid[]) AS event (id, account_id)
+                WHERE $16
            ), entry AS (
                INSERT INTO ledger_entries
                       (account_id, entry_no, transaction_id, amount_cents, balance_after_cents)
@@ -255,6 +203,7 @@ pub(super) async fn post_new(
         &transactions.types as &[&str],
         &transactions.statuses as &[&str],
         &transactions.failure_reasons as &[Option<&str>],
+        closes_events,
     )
     .fetch_one(connection)
     .await?;
