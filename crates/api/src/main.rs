@@ -14,9 +14,13 @@ use sqlx::{Connection, PgConnection};
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-#[tokio::main]
-async fn main() -> anyhow::Result<()> {
-    let Cli { command, settings } = parse_or_exit::<Cli>();
+fn main() -> anyhow::Result<()> {
+    let cli = parse_or_exit::<Cli>();
+    let runtime = cli.settings.runtime;
+    runtime.run(start(cli)).context("runtime")?
+}
+
+async fn start(Cli { command, settings }: Cli) -> anyhow::Result<()> {
     match command {
         None => serve(settings).await,
         Some(Command::Migrate(owner)) => migrate(&owner).await,

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use clap::{Args, Parser, Subcommand};
 use common::{
     db::{DatabaseSettings, DatabaseUrl},
+    runtime::RuntimeSettings,
     settings::topic_name,
     shutdown::ShutdownSettings,
     telemetry::LogSettings,
@@ -103,6 +104,10 @@ pub struct Settings {
     /// How transactions are taken in
     #[command(flatten)]
     pub intake: IntakeSettings,
+
+    /// The threads
+    #[command(flatten)]
+    pub runtime: RuntimeSettings,
 
     /// Logs
     #[command(flatten)]

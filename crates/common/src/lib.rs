@@ -4,6 +4,7 @@
 pub mod admin;
 pub mod db;
 pub mod outbox;
+pub mod runtime;
 pub mod settings;
 pub mod shutdown;
 pub mod telemetry;

@@ -11,18 +11,15 @@ use publisher::{Command, SERVICE, Settings};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 fn main() -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Runtime::new().context("runtime")?;
-    let ended = runtime.block_on(start());
-    // A thread that waits for a broker's answer does not hold up the end.
-    runtime.shutdown_background();
-    ended
-}
-
-async fn start() -> anyhow::Result<()> {
     let settings: Settings = parse_or_exit();
     if let Err(message) = settings.check() {
         refuse(&message);
     }
+    let runtime = settings.runtime;
+    runtime.run(start(settings)).context("runtime")?
+}
+
+async fn start(settings: Settings) -> anyhow::Result<()> {
     let Some(Command::Resend { pending_older_than }) = settings.command else {
         return serve(settings).await;
     };

@@ -5,6 +5,7 @@ use std::{net::SocketAddr, time::Duration};
 use clap::{ArgAction, Parser, Subcommand, value_parser};
 use common::{
     db::{DatabaseSettings, DatabaseUrl},
+    runtime::RuntimeSettings,
     settings::{broker_list, duration, topic_name},
     shutdown::ShutdownSettings,
     telemetry::LogSettings,
@@ -44,6 +45,10 @@ pub struct Settings {
     /// Where /health, /ready and /metrics are served
     #[arg(long, env, default_value = "127.0.0.1:9102")]
     pub admin_bind_addr: SocketAddr,
+
+    /// The threads.
+    #[command(flatten)]
+    pub runtime: RuntimeSettings,
 
     /// Logs.
     #[command(flatten)]

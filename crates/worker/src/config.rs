@@ -5,6 +5,7 @@ use std::{net::SocketAddr, time::Duration};
 use clap::{Args, Parser};
 use common::{
     db::{DatabaseSettings, DatabaseUrl, Isolation},
+    runtime::RuntimeSettings,
     settings::{broker_list, duration, topic_name},
     shutdown::ShutdownSettings,
     telemetry::LogSettings,
@@ -58,6 +59,10 @@ pub struct Config {
     #[arg(long, env, default_value = "127.0.0.1:9103")]
     pub admin_bind_addr: SocketAddr,
 
+    /// The threads.
+    #[command(flatten)]
+    pub runtime: RuntimeSettings,
+
     /// Logs.
     #[command(flatten)]
     pub logs: LogSettings,
@@ -75,7 +80,7 @@ pub struct SliceSettings {
     pub worker_isolation: Isolation,
 
     /// Most events applied in one transaction
-    #[arg(long, env, default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    #[arg(long, env, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub slice_events_max: u32,
 }
 

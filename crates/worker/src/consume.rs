@@ -9,7 +9,8 @@ mod received;
 
 use std::{
     collections::{BTreeMap, VecDeque},
-    future::Future,
+    convert::Infallible,
+    future::{Future, pending},
     pin::pin,
     sync::Arc,
     time::Duration,
@@ -26,11 +27,7 @@ use rdkafka::{
 };
 use received::Received;
 pub use received::Unusable;
-use tokio::{
-    select,
-    sync::oneshot,
-    time::{sleep, timeout},
-};
+use tokio::{select, sync::oneshot, time::sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
@@ -61,6 +58,8 @@ pub struct Intake {
     slice_events_max: usize,
     /// Records that came while a slice was worked on.
     held: VecDeque<Received>,
+    /// The last slice was full: more is waiting, which is read while that one is worked on.
+    backlog: bool,
     gaps: Gaps,
     paused: bool,
     fatal: Option<KafkaError>,
@@ -80,6 +79,7 @@ impl Intake {
             topic: settings.transactions_topic.clone(),
             slice_events_max: usize::try_from(slice_events_max).unwrap_or(usize::MAX),
             held: VecDeque::new(),
+            backlog: false,
             gaps: Gaps::default(),
             paused: false,
             fatal: None,
@@ -98,6 +98,9 @@ impl Intake {
     pub async fn collect(&mut self, stop: &CancellationToken) -> Collected {
         self.resume();
         let mut collected = Collected::default();
+        // What came before its partition was revoked is another member's now.
+        let context = Arc::clone(self.consumer.context());
+        self.held.retain(|received| context.owns(received.place()));
         if self.held.is_empty() {
             let consumer = Arc::clone(&self.consumer);
             select! {
@@ -118,6 +121,7 @@ impl Intake {
                 None => break,
             }
         }
+        self.backlog = collected.events.len() == self.slice_events_max;
         collected.fatal = self.fatal.take();
         collected
     }
@@ -128,19 +132,19 @@ impl Intake {
             let record = consumer.recv().now_or_never()?;
             self.take(record);
         }
-        let context = Arc::clone(self.consumer.context());
-        // What came before its partition was revoked is another member's now.
-        self.held.retain(|received| context.owns(received.place()));
         self.held.pop_front()
     }
 
-    /// Runs work on a slice to its end, and serves the group meanwhile if it takes long: paused, so
-    /// that nothing piles up here.
+    /// Runs work on a slice to its end. Behind a full slice the next is read meanwhile. If it takes
+    /// long, the group is served: paused, so that nothing piles up here.
     pub async fn serve_during<F: Future>(&mut self, work: F) -> F::Output {
         let mut work = pin!(work);
         if !self.paused {
-            if let Ok(output) = timeout(UNPOLLED_MAX, &mut work).await {
-                return output;
+            select! {
+                biased;
+                output = &mut work => return output,
+                () = sleep(UNPOLLED_MAX) => {}
+                never = self.read_ahead() => match never {},
             }
             self.pause();
         }
@@ -156,6 +160,16 @@ impl Intake {
             // A partition that was assigned meanwhile is not paused yet.
             self.pause();
         }
+    }
+
+    /// Holds at most a slice, and does not come back.
+    async fn read_ahead(&mut self) -> Infallible {
+        let consumer = Arc::clone(&self.consumer);
+        while self.backlog && self.held.len() < self.slice_events_max {
+            let record = consumer.recv().await;
+            self.take(record);
+        }
+        pending().await
     }
 
     /// Stays a member and consumes nothing, until the stop token.

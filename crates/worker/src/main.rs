@@ -13,12 +13,16 @@ use worker::config::{Config, SERVICE};
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-#[tokio::main]
-async fn main() -> anyhow::Result<()> {
+fn main() -> anyhow::Result<()> {
     let config: Config = settings::parse_or_exit();
     if let Err(message) = config.check() {
         settings::refuse(&message);
     }
+    let runtime = config.runtime;
+    runtime.run(serve(config)).context("runtime")?
+}
+
+async fn serve(config: Config) -> anyhow::Result<()> {
     init_logs(&config.logs, SERVICE).context("starting the logs")?;
     let metrics = install_metrics().context("starting the metrics")?;
     worker::metrics::describe();

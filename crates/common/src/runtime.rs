@@ -1,0 +1,87 @@
+//! The threads that run a service.
+
+use std::{future::Future, io, num::NonZeroUsize, thread::available_parallelism};
+
+use clap::Args;
+use tokio::runtime::Builder;
+
+/// How many cores there are for each of a service's threads, unless that is set: the database, the
+/// broker and the other services take the rest, and a second thread that finds too little to do costs
+/// more in waking up than it gains (docs/performance.md).
+const CORES_A_THREAD: usize = 2;
+
+/// On how many threads a service runs.
+#[derive(Args, Clone, Copy, Debug)]
+pub struct RuntimeSettings {
+    /// Threads that run the service's tasks; 0 is half of the machine's cores, at least 1
+    #[arg(long, env, default_value_t = 0, value_parser = clap::value_parser!(u16).range(0..=1_024))]
+    pub runtime_threads: u16,
+}
+
+impl RuntimeSettings {
+    /// Runs a service to its end. What its threads still block on then is left behind.
+    ///
+    /// # Errors
+    /// If the runtime could not be started.
+    pub fn run<F: Future>(self, service: F) -> io::Result<F::Output> {
+        let runtime = match self.threads() {
+            // Nothing to hand over from thread to thread.
+            1 => Builder::new_current_thread().enable_all().build()?,
+            threads => Builder::new_multi_thread()
+                .worker_threads(threads)
+                .enable_all()
+                .build()?,
+        };
+        let output = runtime.block_on(service);
+        runtime.shutdown_background();
+        Ok(output)
+    }
+
+    fn threads(self) -> usize {
+        match self.runtime_threads {
+            0 => (cores() / CORES_A_THREAD).max(1),
+            threads => usize::from(threads),
+        }
+    }
+}
+
+/// The cores that this process may use.
+fn cores() -> usize {
+    available_parallelism().map_or(1, NonZeroUsize::get)
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::task::{spawn, yield_now};
+
+    use super::*;
+
+    #[test]
+    fn a_service_runs_on_one_thread_or_on_many() {
+        for runtime_threads in [0, 1, 2, 5] {
+            let settings = RuntimeSettings { runtime_threads };
+            let sum = settings.run(async {
+                let tasks: Vec<_> = (0..10)
+                    .map(|number| {
+                        spawn(async move {
+                            yield_now().await;
+                            number
+                        })
+                    })
+                    .collect();
+                let mut sum = 0;
+                for task in tasks {
+                    sum += task.await.unwrap();
+                }
+                sum
+            });
+            assert_eq!(sum.unwrap(), 45, "{runtime_threads} threads");
+        }
+    }
+
+    #[test]
+    fn there_is_a_thread_however_few_cores_there_are() {
+        assert!(RuntimeSettings { runtime_threads: 0 }.threads() >= 1);
+        assert_eq!(RuntimeSettings { runtime_threads: 3 }.threads(), 3);
+    }
+}
