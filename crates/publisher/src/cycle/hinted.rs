@@ -173,14 +173,6 @@ mod tests {
         assert_eq!(hinted.lanes(), lanes([1]));
     }
 
-    #[test]
-    fn what_is_told_while_a_lane_is_looked_at_is_not_forgotten() {
-        let hinted = Hinted::default();
-        hinted.take(LaneSet::ALL);
-        hinted.hint(lanes([2]));
-        assert_eq!(hinted.lanes(), lanes([2]));
-    }
-
     #[tokio::test]
     async fn a_hint_before_the_wait_ends_it() {
         let hinted = Hinted::default();

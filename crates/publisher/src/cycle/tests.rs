@@ -219,3 +219,36 @@ async fn a_row_that_was_not_delivered_is_sent_again_without_another_hint(pool: P
     }
     assert_eq!(cycle.parts.hinted.lanes(), only(account));
 }
+
+#[sqlx::test(migrator = "common::db::MIGRATOR")]
+async fn a_hint_that_comes_while_its_lane_is_looked_at_is_kept(pool: PgPool) {
+    let account = AccountId::new();
+    let mut cycle = cycle_that_relies_on_hints(pool.clone());
+    let hinted = Arc::clone(&cycle.parts.hinted);
+    let mut table_held = pool.begin().await.unwrap();
+    sqlx::query("LOCK TABLE outbox_events IN ACCESS EXCLUSIVE MODE")
+        .execute(&mut *table_held)
+        .await
+        .unwrap();
+    hinted.hint(only(account));
+    let hint_meanwhile = async {
+        while !somebody_waits_for_a_lock(&pool).await {
+            sleep(Duration::from_millis(5)).await;
+        }
+        hinted.hint(only(account));
+        table_held.rollback().await.unwrap();
+    };
+    let (stepped, ()) = tokio::join!(cycle.step(false), hint_meanwhile);
+    assert_eq!(stepped.unwrap(), Outcome::Idle);
+    assert_eq!(hinted.lanes(), only(account));
+}
+
+async fn somebody_waits_for_a_lock(pool: &PgPool) -> bool {
+    sqlx::query_scalar(
+        "SELECT EXISTS (SELECT FROM pg_stat_activity
+                         WHERE wait_event_type = 'Lock' AND datname = current_database())",
+    )
+    .fetch_one(pool)
+    .await
+    .unwrap()
+}
