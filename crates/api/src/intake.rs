@@ -4,6 +4,7 @@
 //! waits for them and write it in one SERIALIZABLE statement. No timer is involved: a lone request
 //! is written at once, a crowd shares a commit.
 
+mod added;
 mod answer;
 mod batch;
 mod key;

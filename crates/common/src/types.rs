@@ -5,6 +5,7 @@ mod envelope;
 mod events;
 mod ids;
 mod lane;
+mod lane_set;
 mod money;
 mod transaction;
 
@@ -16,6 +17,7 @@ pub use events::{
 };
 pub use ids::{AccountId, EventId, TransactionId};
 pub use lane::{LANES, Lane};
+pub use lane_set::{LaneSet, MalformedLaneSet};
 pub use money::{AmountCents, NotPositive};
 pub use transaction::{
     AccountStatus, FailureReason, TransactionStatus, TransactionType, UnknownName,

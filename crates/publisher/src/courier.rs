@@ -26,6 +26,8 @@ use tokio::{
 use tracing::{debug, warn};
 pub(crate) use verdict::{NotSent, Verdict};
 
+use crate::cycle::Hinted;
+
 /// Most bytes of rows that wait in a producer, in KiB: it bounds the service's memory.
 const QUEUE_KBYTES_MAX: u32 = 32 * 1024;
 /// The smallest `message.max.bytes` that librdkafka takes; for a topic with less, the broker says
@@ -79,7 +81,7 @@ struct Reports {
 #[derive(Clone, Debug)]
 pub(crate) struct Signals {
     /// The cycle: there are reports.
-    pub(crate) wake: Arc<Notify>,
+    pub(crate) wake: Arc<Hinted>,
     /// The topics' keeper: the brokers seem to be away.
     pub(crate) recheck: Arc<Notify>,
 }
@@ -101,7 +103,7 @@ impl ClientContext for Reports {
         // A fatal error need not come with a report: without a producer id nothing is ever sent.
         if error.rdkafka_error_code() == Some(RDKafkaErrorCode::Fatal) {
             self.failed.store(true, Ordering::Relaxed);
-            self.signals.wake.notify_one();
+            self.signals.wake.wake();
         }
         warn!(%error, reason, "producer");
     }
@@ -120,7 +122,7 @@ impl ProducerContext for Reports {
         };
         // The receiver goes only together with the courier, when no report matters any more.
         let _ = self.sender.send(Report { slot, verdict });
-        self.signals.wake.notify_one();
+        self.signals.wake.wake();
     }
 }
 

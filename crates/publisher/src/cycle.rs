@@ -7,8 +7,10 @@
 mod claim;
 mod couriers;
 mod flights;
+mod hinted;
 mod land;
 mod pace;
+mod polls;
 mod sql;
 #[cfg(test)]
 mod tests;
@@ -17,6 +19,8 @@ mod troubles;
 use std::{sync::Arc, time::Duration};
 
 use chrono::Utc;
+use common::types::LaneSet;
+pub(crate) use hinted::Hinted;
 use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 pub(crate) use sql::{SESSION_OPTIONS, remove_unmarked};
 use tokio::{
@@ -30,6 +34,7 @@ use self::{
     couriers::{Couriers, overdue_at},
     flights::Flights,
     pace::RowsSent,
+    polls::Polls,
     troubles::Troubles,
 };
 use crate::{
@@ -42,7 +47,8 @@ use crate::{
     topics::TopicsState,
 };
 
-/// The first pause between two looks at an empty outbox; it doubles up to `POLL_INTERVAL_MAX_MS`.
+/// The first pause between two steps, or two looks at all lanes, that find nothing; it doubles up to
+/// `POLL_INTERVAL_MAX_MS`.
 const POLL_INTERVAL_FIRST: Duration = Duration::from_millis(10);
 /// Pauses while the database fails.
 const FAILURE_PAUSE_FIRST: Duration = Duration::from_millis(50);
@@ -69,7 +75,8 @@ pub(crate) struct CycleParts {
     /// When the broker last answered a question about its topics.
     pub(crate) broker_answered: watch::Receiver<Option<Instant>>,
     pub(crate) recheck_topics: Arc<Notify>,
-    pub(crate) wake: Arc<Notify>,
+    /// The lanes to look at.
+    pub(crate) hinted: Arc<Hinted>,
     pub(crate) outbox: HealthSide,
     pub(crate) broker: HealthSide,
     pub(crate) lanes: HealthSide,
@@ -84,6 +91,8 @@ pub(crate) struct Cycle {
     flights: Flights,
     troubles: Troubles,
     couriers: Couriers,
+    /// When to look at all lanes.
+    polls: Polls,
     /// Rows that arrived and are not marked yet.
     landed: Landed,
     /// Rows that were refused, where that is not written on them yet.
@@ -140,11 +149,12 @@ impl Cycle {
         settings: PublishingSettings,
     ) -> Self {
         let retry = Duration::from_millis(settings.lane_retry_interval_ms);
+        let poll_max = Duration::from_millis(settings.poll_interval_max_ms);
         let couriers = Couriers::new(
             kafka.kafka_brokers.clone(),
             kafka.topic_partitions,
             Signals {
-                wake: Arc::clone(&parts.wake),
+                wake: Arc::clone(&parts.hinted),
                 recheck: Arc::clone(&parts.recheck_topics),
             },
             parts.broker.clone(),
@@ -155,6 +165,7 @@ impl Cycle {
             flights: Flights::new(),
             troubles: Troubles::new(retry),
             couriers,
+            polls: Polls::new(POLL_INTERVAL_FIRST, poll_max, Instant::now()),
             landed: Landed::default(),
             refusals: Vec::new(),
             rows_sent: RowsSent::default(),
@@ -168,7 +179,7 @@ impl Cycle {
     /// Publishes until the token is cancelled and every row on its way is reported and marked.
     pub(crate) async fn run(mut self, token: CancellationToken) {
         let poll_max = Duration::from_millis(self.settings.poll_interval_max_ms);
-        let mut poll = Backoff::new(POLL_INTERVAL_FIRST, poll_max);
+        let mut pauses = Backoff::new(POLL_INTERVAL_FIRST, poll_max);
         let mut failures = Backoff::new(FAILURE_PAUSE_FIRST, FAILURE_PAUSE_MAX);
         loop {
             let started = Instant::now();
@@ -184,12 +195,13 @@ impl Cycle {
                 Err(error) => {
                     let reason = format!("the outbox cannot be read or marked: {error}");
                     self.parts.outbox.set_unready(reason);
+                    self.parts.hinted.keep(LaneSet::ALL);
                 }
             }
             match outcome {
                 Ok(Outcome::Drained) => return,
                 Ok(Outcome::Full) => continue,
-                Ok(Outcome::Moved) => poll.reset(),
+                Ok(Outcome::Moved) => pauses.reset(),
                 Ok(Outcome::Idle) => {}
                 // Hints and reports do not shorten this pause: each would be another failure.
                 Err(_) => {
@@ -197,28 +209,33 @@ impl Cycle {
                     continue;
                 }
             }
-            self.wait(poll.pause(), draining, &token).await;
+            self.wait(pauses.pause(), draining, &token).await;
             let lane_rows_max = self.settings.publish_lane_rows_max;
-            sleep_until(started + self.rows_sent.step_interval(lane_rows_max)).await;
+            let next = started + self.rows_sent.step_interval(lane_rows_max);
+            // The timer would take up to a millisecond even for what is past.
+            if Instant::now() < next {
+                sleep_until(next).await;
+            }
         }
     }
 
-    /// Waits for a hint, a report, the next try of a stopped lane, the time at which an answer is
-    /// overdue, or the pause's end.
+    /// Waits for a hint, a report, the next look at all lanes, the next try of a stopped lane, the
+    /// time at which an answer is overdue, or the pause's end.
     async fn wait(&self, pause: Duration, draining: bool, token: &CancellationToken) {
         let now = Instant::now();
         let due = [self.troubles.due_at(), overdue_at(&self.flights)];
         let next = due.into_iter().flatten().filter(|due| *due > now).min();
-        let until = next.map_or(now + pause, |due| due.min(now + pause));
+        let pause_ends = self.polls.due_at().min(now + pause);
+        let until = next.map_or(pause_ends, |due| due.min(pause_ends));
         tokio::select! {
-            () = self.parts.wake.notified() => {}
+            () = self.parts.hinted.woken() => {}
             () = sleep_until(until) => {}
             () = token.cancelled(), if !draining => {}
         }
     }
 
-    /// One round: takes in reports, marks what arrived, claims lanes that are free, sends their
-    /// rows. It never waits for the broker.
+    /// One round: takes in reports, marks what arrived, claims lanes that are free and to be looked
+    /// at (all of them, if a poll is due), sends their rows. It never waits for the broker.
     pub(crate) async fn step(&mut self, draining: bool) -> Result<Outcome, sqlx::Error> {
         let reported = self.gather();
         self.settle().await?;
@@ -229,11 +246,16 @@ impl Cycle {
         self.troubles.keep_only(owned);
         self.rows_sent = RowsSent::default();
         let limit = self.message_bytes_max();
-        self.couriers.tend(&mut self.flights, limit);
+        let abandoned = self.couriers.tend(&mut self.flights, limit);
+        self.parts.hinted.keep(abandoned);
+        let unannounced = self.poll_if_due(Instant::now());
         let sent = match limit {
             Some(limit) if !draining => self.claim(limit).await?,
             _ => Outcome::Idle,
         };
+        if unannounced && self.rows_sent.any() {
+            self.polls.no_hints_come(Instant::now());
+        }
         self.couriers.tell(&self.flights, Instant::now());
         self.tell_lanes();
         Ok(match sent {
@@ -241,6 +263,16 @@ impl Cycle {
             Outcome::Idle if reported => Outcome::Moved,
             sent => sent,
         })
+    }
+
+    /// Looks at all lanes in this step if that is due, at those with rows on their way as soon as
+    /// they are free. Whether it is, and no hint was heard since the last time, is the answer.
+    fn poll_if_due(&mut self, now: Instant) -> bool {
+        let due = self.polls.begin(now);
+        if due {
+            self.parts.hinted.keep(LaneSet::ALL);
+        }
+        due && !self.parts.hinted.has_heard()
     }
 
     /// The topics' limit for a message, if anything may be sent at all.

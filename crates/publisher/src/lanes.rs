@@ -8,9 +8,7 @@
 
 mod ownership;
 mod session;
-mod set;
 mod sql;
 
 pub(crate) use ownership::Ownership;
 pub(crate) use session::{SESSION_OPTIONS, keep};
-pub(crate) use set::LaneSet;

@@ -77,7 +77,7 @@ async fn publish(settings: Settings, components: Components, token: Cancellation
         topics,
         broker_answered,
         recheck_topics: Arc::default(),
-        wake: Arc::default(),
+        hinted: Arc::default(),
         outbox: components.database.quiet_side(),
         broker: components.broker.quiet_side(),
         lanes: components.lanes.needed_side(),
@@ -89,7 +89,7 @@ async fn publish(settings: Settings, components: Components, token: Cancellation
         state: topics_sender,
         answered,
         recheck: Arc::clone(&parts.recheck_topics),
-        wake: Arc::clone(&parts.wake),
+        hinted: Arc::clone(&parts.hinted),
     };
     // Everything in the set ends when it is dropped.
     let mut background = JoinSet::new();
@@ -101,7 +101,7 @@ async fn publish(settings: Settings, components: Components, token: Cancellation
         session(&settings).options(lanes::SESSION_OPTIONS),
         Arc::clone(&parts.ownership),
         components.database.needed_side(),
-        Arc::clone(&parts.wake),
+        Arc::clone(&parts.hinted),
         stop_lanes.clone(),
     )));
     let cycle = Cycle::new(parts, &settings.kafka, settings.publishing.clone());
@@ -114,7 +114,7 @@ async fn publish(settings: Settings, components: Components, token: Cancellation
 
 /// Starts what goes on beside publishing: the hint, the gauges, housekeeping.
 fn watch_over(background: &mut JoinSet<()>, settings: &Settings, parts: &CycleParts) {
-    background.spawn(hint::listen(session(settings), Arc::clone(&parts.wake)));
+    background.spawn(hint::listen(session(settings), Arc::clone(&parts.hinted)));
     background.spawn(lag::run(settings.kafka.clone()));
     background.spawn(gauges::run(parts.database.clone()));
     let forever = CancellationToken::new();

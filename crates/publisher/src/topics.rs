@@ -6,6 +6,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use common::types::LaneSet;
 use rdkafka::{
     ClientConfig,
     admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication},
@@ -18,7 +19,7 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use crate::{health::HealthSide, quiet::Quiet, settings::KafkaSettings};
+use crate::{cycle::Hinted, health::HealthSide, quiet::Quiet, settings::KafkaSettings};
 
 /// How long a question to the brokers may take.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
@@ -62,8 +63,8 @@ pub(crate) struct TopicKeeper {
     pub(crate) answered: watch::Sender<Option<Instant>>,
     /// Asks for a check at once.
     pub(crate) recheck: Arc<Notify>,
-    /// Wakes the cycle after a change.
-    pub(crate) wake: Arc<Notify>,
+    /// Wakes the cycle after a change, to look at all lanes.
+    pub(crate) hinted: Arc<Hinted>,
 }
 
 impl TopicKeeper {
@@ -142,7 +143,7 @@ impl TopicKeeper {
             changed
         });
         if changed {
-            self.wake.notify_one();
+            self.hinted.hint(LaneSet::ALL);
         }
     }
 }

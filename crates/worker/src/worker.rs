@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use common::{
     admin::{Component, Readiness},
     outbox::WakeUp,
+    types::{Lane, LaneSet},
 };
 pub use halt::Halt;
 use pace::Pace;
@@ -248,9 +249,7 @@ impl Worker {
             0 => self.cautious_slices.saturating_sub(1),
             _ => CAUTIOUS_SLICES,
         };
-        if tally.applied + tally.rejected > 0 {
-            self.wake_up.hint();
-        }
+        self.hint_results(events, outcomes);
         self.database.set_ready();
         metrics::slice_committed(events, outcomes, tally, took);
         debug!(events = events.len(), ?tally, ?took, "slice committed");
@@ -262,6 +261,18 @@ impl Worker {
             );
         }
         tally
+    }
+
+    /// Tells the publisher which lanes have the result events that were written.
+    fn hint_results(&self, events: &[Event], outcomes: &[Outcome]) {
+        let both = events.iter().zip(outcomes);
+        let lanes: LaneSet = both
+            .filter(|(_, outcome)| outcome.posting().is_some())
+            .map(|(event, _)| Lane::of(event.transaction.account_id))
+            .collect();
+        if !lanes.is_empty() {
+            self.wake_up.hint(lanes);
+        }
     }
 
     /// Waits for the next attempt; answers whether there is to be one.

@@ -60,10 +60,6 @@ impl Accepted {
         }
     }
 
-    pub(super) const fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
     /// Adds them to `transactions_accepted_total`.
     pub(super) fn count(self) {
         for ((transaction_type, currency), count) in &self.0 {

@@ -13,8 +13,9 @@ use tracing::{debug, error, warn};
 
 use super::{
     IntakeError, Outcome, Refusal,
+    added::Added,
     batch::{Group, as_created, decide, group},
-    metrics::{self, Accepted},
+    metrics,
     queue::Row,
     sql::{self, Inserted, Written},
 };
@@ -152,17 +153,17 @@ impl Writer {
     /// Answers the rows that were inserted. Those that were not are a batch again: a key that is
     /// stored is answered from what is stored, whatever its account is now.
     fn settle_new(&self, mut batch: Batch, inserted: &Inserted) -> Option<Batch> {
-        let (mut accepted, mut left_over) = (Accepted::default(), Vec::new());
+        let (mut added, mut left_over) = (Added::default(), Vec::new());
         for (position, group) in (1..).zip(mem::take(&mut batch.groups)) {
             if inserted.left_over.contains(&position) {
                 left_over.push(group);
             } else {
-                accepted.add(&group.first.new);
+                added.add(&group.first.new);
                 let transaction = as_created(&group.first, inserted.now);
                 group.answer(Ok(Outcome::Created(transaction)));
             }
         }
-        self.announce(accepted);
+        self.announce(added);
         (!left_over.is_empty()).then_some(Batch {
             groups: left_over,
             keys: Keys::MayBeStored,
@@ -172,11 +173,11 @@ impl Writer {
 
     /// Answers a batch of which each row was looked up.
     fn settle(&mut self, groups: Vec<Group>, written: &[Written]) {
-        let mut accepted = Accepted::default();
+        let mut added = Added::default();
         for (group, written) in groups.into_iter().zip(written) {
             let outcome = decide(&group.first, written);
             match &outcome {
-                Outcome::Created(_) => accepted.add(&group.first.new),
+                Outcome::Created(_) => added.add(&group.first.new),
                 Outcome::Replayed(_) | Outcome::Refused(Refusal::KeyReused) => {
                     self.cautious_batches = CAUTIOUS_BATCHES;
                 }
@@ -184,13 +185,13 @@ impl Writer {
             }
             group.answer(Ok(outcome));
         }
-        self.announce(accepted);
+        self.announce(added);
     }
 
-    fn announce(&self, accepted: Accepted) {
-        if !accepted.is_empty() {
-            accepted.count();
-            self.wake_up.hint();
+    fn announce(&self, added: Added) {
+        let lanes = added.count();
+        if !lanes.is_empty() {
+            self.wake_up.hint(lanes);
         }
     }
 

@@ -2,19 +2,17 @@
 
 use std::pin::pin;
 
-use common::types::{AccountId, EventEnvelope, EventId, EventType, Lane};
+use common::types::{AccountId, EventEnvelope, EventId, EventType, Lane, LaneSet};
 use futures_util::TryStreamExt;
 use tokio::time::Instant;
 
 use super::{
     Cycle, Outcome,
     flights::{Route, SentRow},
+    hinted::Sight,
     sql::{self, PendingRow},
 };
-use crate::{
-    courier::{NotSent, Parcel, Verdict},
-    lanes::LaneSet,
-};
+use crate::courier::{NotSent, Parcel, Verdict};
 
 /// The part of all rows under way that must be free before it is worth looking for more.
 const ROOM_PARTS: usize = 8;
@@ -29,7 +27,8 @@ enum Halt {
 }
 
 impl Cycle {
-    /// Sends what the free lanes have, and the next row of a lane in trouble.
+    /// Sends what those of the free lanes have that are to be looked at, and the next row of a lane
+    /// in trouble.
     pub(super) async fn claim(&mut self, message_bytes_max: i32) -> Result<Outcome, sqlx::Error> {
         let probed = self.probe(message_bytes_max).await;
         let sent = match probed {
@@ -48,14 +47,16 @@ impl Cycle {
         if room < rows_max / ROOM_PARTS || self.couriers.open(Route::Main, limit).is_none() {
             return Ok(Outcome::Idle);
         }
-        let healthy = LaneSet::ALL.without(self.troubles.lanes());
-        let lanes = self.parts.ownership.begin_claim(healthy, Instant::now());
+        let owned = self.parts.ownership.owned();
+        let healthy = owned.without(self.troubles.lanes());
+        let wanted = self.parts.hinted.lanes().and(healthy);
+        let lanes = self.parts.ownership.begin_claim(wanted, Instant::now());
         let sent = if lanes.is_empty() {
             Outcome::Idle
         } else {
             self.send_pending(lanes, room).await?
         };
-        if sent == Outcome::Idle && under_way == 0 {
+        if sent == Outcome::Idle && under_way == 0 && wanted == healthy {
             let answered_at = *self.parts.broker_answered.borrow();
             self.couriers.nothing_waits(answered_at);
         }
@@ -65,42 +66,46 @@ impl Cycle {
     /// Selects and sends in one go: rows are handed on as they come and never held all at once.
     async fn send_pending(&mut self, lanes: LaneSet, room: usize) -> Result<Outcome, sqlx::Error> {
         let numbers = self.rotated(lanes);
-        let lane_rows_max = i64::from(self.settings.publish_lane_rows_max);
+        let lane_rows_max = self.settings.publish_lane_rows_max;
         let rows_max = i64::try_from(room).unwrap_or(i64::MAX);
         let database = self.parts.database.clone();
-        let mut ended = LaneSet::EMPTY;
-        let mut seen = 0;
+        let mut sight = Sight::of(lanes, usize::from(lane_rows_max), room);
+        self.parts.hinted.take(lanes);
         // What was handed over before the time is up is on its way, as its flights know.
         let claimed = database.run(async |connection| {
-            let rows = sql::pending(connection, &numbers, lane_rows_max, rows_max);
+            let rows = sql::pending(connection, &numbers, lane_rows_max.into(), rows_max);
             let mut rows = pin!(rows);
             while let Some(row) = rows.try_next().await? {
-                seen += 1;
-                self.send_unless(&mut ended, &row);
+                self.send_unless_ended(&mut sight, &row);
             }
             Ok(())
         });
-        claimed.await?;
-        Ok(match seen {
-            0 => Outcome::Idle,
+        let claimed = claimed.await;
+        let left = claimed.as_ref().map_or(lanes, |()| sight.left());
+        self.parts.hinted.keep(left);
+        claimed?;
+        Ok(if sight.is_empty() {
+            Outcome::Idle
+        } else if sight.filled_its_batch() {
+            Outcome::Full
+        } else {
             // If a lane or all had to stop, looking again at once would find the same rows.
-            seen if seen == room && ended.is_empty() => Outcome::Full,
-            _ => Outcome::Moved,
+            Outcome::Moved
         })
     }
 
     /// Sends a row, unless its lane has come to its end for this claim.
-    fn send_unless(&mut self, ended: &mut LaneSet, row: &PendingRow) {
+    fn send_unless_ended(&mut self, sight: &mut Sight, row: &PendingRow) {
         let Some(lane) = Lane::from_number(row.lane) else {
             return;
         };
-        if ended.contains(lane) {
+        if !sight.see(lane) {
             return;
         }
         match self.send(lane, row, Route::Main) {
             Ok(()) => self.rows_sent.add(lane),
-            Err(Halt::Lane) => ended.insert(lane),
-            Err(Halt::All) => *ended = LaneSet::ALL,
+            Err(Halt::Lane) => sight.end(LaneSet::from_iter([lane])),
+            Err(Halt::All) => sight.end(LaneSet::ALL),
         }
         self.first_lane = row.lane;
     }
@@ -140,16 +145,14 @@ impl Cycle {
             let rows = sql::pending(connection, &lanes, 1, 1);
             rows.try_collect::<Vec<PendingRow>>().await
         });
-        match first
-            .await?
-            .pop()
-            .filter(|row| Some(row.seq) <= self.troubles.until_seq(lane))
-        {
-            Some(row) => {
-                // A refusal is told by its own means, and any other halt means: later.
-                let _ = self.send(lane, &row, Route::Probe);
-            }
-            None => self.troubles.over(lane),
+        let first = first.await?.pop();
+        if let Some(row) = first.filter(|row| Some(row.seq) <= self.troubles.until_seq(lane)) {
+            // A refusal is told by its own means, and any other halt means: later.
+            let _ = self.send(lane, &row, Route::Probe);
+        } else {
+            self.troubles.over(lane);
+            // It may have rows like any other, and it is free only behind this step.
+            self.parts.hinted.hint(LaneSet::from_iter([lane]));
         }
         Ok(())
     }

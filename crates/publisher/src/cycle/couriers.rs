@@ -3,6 +3,7 @@ mod tests;
 
 use std::time::Duration;
 
+use common::types::LaneSet;
 use tokio::time::Instant;
 use tracing::{error, warn};
 
@@ -149,8 +150,14 @@ impl Couriers {
         }
     }
 
-    /// Replaces what failed and what was made for another limit, as far as the reports allow.
-    pub(super) fn tend(&mut self, flights: &mut Flights, message_bytes_max: Option<i32>) {
+    /// Replaces what failed and what was made for another limit, as far as the reports allow. The
+    /// answer is the lanes with rows whose reports did not come.
+    pub(super) fn tend(
+        &mut self,
+        flights: &mut Flights,
+        message_bytes_max: Option<i32>,
+    ) -> LaneSet {
+        let mut abandoned = LaneSet::EMPTY;
         for route in [Route::Main, Route::Probe] {
             self.close_if_outdated(route, message_bytes_max);
             self.purge_if_failed(route);
@@ -162,12 +169,13 @@ impl Couriers {
                     if outstanding > 0 {
                         warn!(outstanding, "reports of a failed producer did not come");
                     }
-                    flights.abandon(route);
+                    abandoned = abandoned.or(flights.abandon(route));
                     post.vacate();
                 }
                 _ => {}
             }
         }
+        abandoned
     }
 
     /// Lets the courier of a route go that is not needed any more. Nothing of it may be under way.

@@ -1,9 +1,7 @@
 use chrono::{DateTime, Utc};
-use common::types::Lane;
+use common::types::{Lane, LaneSet};
 use tokio::time::Instant;
 use uuid::Uuid;
-
-use crate::lanes::LaneSet;
 
 /// How many rows a flight may have: the low bits of a slot count them.
 const SLOT_BITS: u32 = 16;
@@ -91,14 +89,18 @@ impl Flights {
         Some((lane, row))
     }
 
-    /// Gives up on the reports of a courier that will never come.
-    pub(super) fn abandon(&mut self, route: Route) {
-        for flight in &mut self.by_lane {
-            if flight.route == route {
+    /// Gives up on the reports of a courier that will never come. The answer is the lanes whose
+    /// rows they were about.
+    pub(super) fn abandon(&mut self, route: Route) -> LaneSet {
+        let mut abandoned = LaneSet::EMPTY;
+        for (lane, flight) in Lane::all().zip(&mut self.by_lane) {
+            if flight.route == route && flight.outstanding > 0 {
                 self.outstanding -= flight.outstanding;
                 flight.outstanding = 0;
+                abandoned.insert(lane);
             }
         }
+        abandoned
     }
 
     /// Whether a lane has a row of this topic on its way.
@@ -191,7 +193,7 @@ mod tests {
         let (main, probe) = (Lane::from_number(1).unwrap(), Lane::from_number(2).unwrap());
         flights.add(main, Route::Main, row(1), Instant::now());
         let slot = flights.add(probe, Route::Probe, row(2), Instant::now());
-        flights.abandon(Route::Main);
+        assert_eq!(flights.abandon(Route::Main), [main].into_iter().collect());
         assert_eq!(flights.outstanding(), 1);
         assert_eq!(flights.outstanding_on(Route::Main), 0);
         assert_eq!(flights.land(slot).unwrap().1.seq, 2);

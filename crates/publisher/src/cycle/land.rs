@@ -2,7 +2,7 @@
 
 use std::mem;
 
-use common::types::Lane;
+use common::types::{Lane, LaneSet};
 use sqlx::PgConnection;
 use tokio::time::Instant;
 use tracing::{debug, error};
@@ -31,6 +31,10 @@ impl Cycle {
         let Some((lane, row)) = self.flights.land(report.slot) else {
             return;
         };
+        if report.verdict != Verdict::Delivered {
+            // The row still waits, and no hint tells of it again.
+            self.parts.hinted.keep(LaneSet::from_iter([lane]));
+        }
         match report.verdict {
             Verdict::Delivered => self.arrived(route, lane, row),
             Verdict::Unknown => self.metrics.unknown[row.topic].increment(1),

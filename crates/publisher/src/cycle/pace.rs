@@ -2,10 +2,14 @@ use std::time::Duration;
 
 use common::types::Lane;
 
-/// The shortest time between two steps that did not fill their batch: a lone row after a pause still
-/// goes at once.
-const STEP_INTERVAL_MIN: Duration = Duration::from_millis(5);
-/// What each row sent adds to it: a crowd shares statements and requests to the broker, and the
+/// The shortest time between two steps: a lone row behind another one's result is not held up.
+const STEP_INTERVAL_MIN: Duration = Duration::from_millis(1);
+/// What each of a few rows adds up to: there is no jump between lone rows and a crowd, so that no
+/// rate of rows makes steps of both kinds in turn.
+const STEP_INTERVAL_PER_LONE_ROW: Duration = Duration::from_micros(600);
+/// Between two steps that sent a crowd, but did not fill their batch, and after a full lane.
+const STEP_INTERVAL_CROWD: Duration = Duration::from_millis(5);
+/// What each row of a crowd adds to it: it shares statements and requests to the broker, and the
 /// larger the crowd, the more there is to share.
 const STEP_INTERVAL_PER_ROW: Duration = Duration::from_micros(50);
 /// The longest time between two such steps.
@@ -31,14 +35,20 @@ impl RowsSent {
         self.of_largest_lane = self.of_largest_lane.max(self.of_lane);
     }
 
+    /// Whether there were any.
+    pub(super) const fn any(&self) -> bool {
+        self.all > 0
+    }
+
     /// How long after its beginning the step is followed by the next. A lane that sent as much as it
     /// may has more waiting, and nothing is shared by letting it wait.
     pub(super) fn step_interval(&self, lane_rows_max: u16) -> Duration {
         if self.of_largest_lane >= u32::from(lane_rows_max) {
-            return STEP_INTERVAL_MIN;
+            return STEP_INTERVAL_CROWD;
         }
-        let crowd = STEP_INTERVAL_PER_ROW.saturating_mul(self.all);
-        (STEP_INTERVAL_MIN + crowd).min(STEP_INTERVAL_MAX)
+        let few = STEP_INTERVAL_PER_LONE_ROW.saturating_mul(self.all);
+        let crowd = STEP_INTERVAL_CROWD + STEP_INTERVAL_PER_ROW.saturating_mul(self.all);
+        few.min(crowd).clamp(STEP_INTERVAL_MIN, STEP_INTERVAL_MAX)
     }
 }
 
@@ -58,14 +68,34 @@ mod tests {
     #[test]
     fn a_crowd_waits_for_more_and_never_longer_than_the_limit() {
         let interval = |by_lane: &[u32]| sent(by_lane).step_interval(500);
-        assert_eq!(interval(&[]), STEP_INTERVAL_MIN);
-        assert!(interval(&[1]) < interval(&[100, 100]));
+        assert!(interval(&[1]) < interval(&[5]));
+        assert!(interval(&[5]) < STEP_INTERVAL_CROWD);
+        assert!(interval(&[10]) > STEP_INTERVAL_CROWD);
+        assert!(interval(&[10]) < interval(&[100, 100]));
         assert_eq!(interval(&[499, 499, 499]), STEP_INTERVAL_MAX);
     }
 
     #[test]
+    fn a_lone_row_holds_up_the_next_as_little_as_a_report_does() {
+        assert_eq!(sent(&[]).step_interval(500), STEP_INTERVAL_MIN);
+        assert_eq!(sent(&[0, 1]).step_interval(500), STEP_INTERVAL_MIN);
+    }
+
+    #[test]
+    fn the_interval_grows_with_the_rows_without_a_jump() {
+        for rows in 0..300 {
+            let interval = |rows| sent(&[rows]).step_interval(500);
+            let more = interval(rows + 1).checked_sub(interval(rows));
+            assert!(
+                more.is_some_and(|more| more <= STEP_INTERVAL_PER_LONE_ROW),
+                "{rows}"
+            );
+        }
+    }
+
+    #[test]
     fn a_lane_that_sent_all_it_may_goes_on_at_once() {
-        assert_eq!(sent(&[3, 500, 4]).step_interval(500), STEP_INTERVAL_MIN);
+        assert_eq!(sent(&[3, 500, 4]).step_interval(500), STEP_INTERVAL_CROWD);
         // Not because of what all lanes sent together.
         assert_eq!(
             sent(&[300, 300]).step_interval(500),

@@ -1,9 +1,7 @@
 use std::{collections::BTreeMap, fmt::Write, time::Duration};
 
-use common::types::Lane;
+use common::types::{Lane, LaneSet};
 use tokio::time::Instant;
-
-use crate::lanes::LaneSet;
 
 /// How many stopped lanes are named in a reason; the rest are counted.
 const NAMED_MAX: usize = 3;

@@ -3,10 +3,8 @@ use std::{
     time::Duration,
 };
 
-use common::types::{LANES, Lane};
+use common::types::{LANES, Lane, LaneSet};
 use tokio::time::Instant;
-
-use super::LaneSet;
 
 /// How long the server keeps a lock session that says nothing (`idle_session_timeout`), and so how
 /// long after its last answer an owner may count on its lanes.

@@ -1,17 +1,14 @@
 use std::{sync::Arc, time::Duration};
 
-use common::types::Lane;
+use common::types::{Lane, LaneSet};
 use rand::seq::SliceRandom;
 use sqlx::{Connection, PgConnection, postgres::PgConnectOptions};
-use tokio::{
-    sync::Notify,
-    time::{Instant, MissedTickBehavior, interval, sleep, timeout},
-};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-use super::{LaneSet, Ownership, ownership::Plan, sql};
-use crate::{backoff::Backoff, health::HealthSide};
+use super::{Ownership, ownership::Plan, sql};
+use crate::{backoff::Backoff, cycle::Hinted, health::HealthSide};
 
 /// A session that is silent for longer than the lease is closed by the server, which frees its
 /// locks: of a frozen process, or of one the network cut off.
@@ -31,7 +28,7 @@ pub(crate) async fn keep(
     session: PgConnectOptions,
     ownership: Arc<Ownership>,
     database: HealthSide,
-    wake: Arc<Notify>,
+    hinted: Arc<Hinted>,
     token: CancellationToken,
 ) {
     let mut backoff = Backoff::new(RECONNECT_PAUSE_FIRST, RECONNECT_PAUSE_MAX);
@@ -39,7 +36,7 @@ pub(crate) async fn keep(
         let mut keeper = Keeper {
             ownership: &ownership,
             database: &database,
-            wake: &wake,
+            hinted: &hinted,
             backoff: &mut backoff,
         };
         let ended = keeper.keep_one_session(&session, &token).await;
@@ -59,7 +56,7 @@ pub(crate) async fn keep(
 struct Keeper<'a> {
     ownership: &'a Ownership,
     database: &'a HealthSide,
-    wake: &'a Notify,
+    hinted: &'a Hinted,
     backoff: &'a mut Backoff,
 }
 
@@ -83,7 +80,8 @@ impl Keeper<'_> {
             self.database.set_ready();
             self.backoff.reset();
             if !acquired.is_empty() {
-                self.wake.notify_one();
+                // Nobody looked at them on our behalf yet.
+                self.hinted.hint(acquired);
             }
         }
         // Locks go with their session; a close that fails ends it all the same.

@@ -2,6 +2,8 @@
 //! (`KAFKA_BROKERS`). Each test has a database and topics of its own.
 
 #[cfg(test)]
+mod hints;
+#[cfg(test)]
 mod housekeeping;
 #[cfg(test)]
 mod lag;

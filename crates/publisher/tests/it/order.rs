@@ -127,35 +127,3 @@ async fn a_row_that_commits_late_with_a_lower_seq_is_sent_too(pool: PgPool) {
     assert_eq!(world.count("status = 'PUBLISHED'").await, 4);
     publisher.stop().await;
 }
-
-#[sqlx::test(migrator = "common::db::MIGRATOR")]
-async fn the_hint_wakes_a_publisher_that_would_sleep(pool: PgPool) {
-    let world = World::new(pool);
-    let publisher = world.publisher(&["--poll-interval-max-ms=60000"]);
-    publisher.ready().await;
-    world.append(AccountId::new(), &payloads(1)).await;
-    world.all_published().await;
-    // By now polls are rare: only hints make fifty rows go one after another in time.
-    for _ in 0..50 {
-        world.append(AccountId::new(), &payloads(1)).await;
-        sqlx::query("SELECT pg_notify($1, '')")
-            .bind(common::outbox::CHANNEL)
-            .execute(&world.pool)
-            .await
-            .unwrap();
-        world.all_published().await;
-    }
-    publisher.stop().await;
-}
-
-#[sqlx::test(migrator = "common::db::MIGRATOR")]
-async fn rows_are_found_without_a_hint(pool: PgPool) {
-    let world = World::new(pool);
-    let publisher = world.publisher(&["--poll-interval-max-ms=50"]);
-    publisher.ready().await;
-    for _ in 0..5 {
-        world.append(AccountId::new(), &payloads(1)).await;
-        world.all_published().await;
-    }
-    publisher.stop().await;
-}

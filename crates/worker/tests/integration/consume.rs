@@ -1,6 +1,9 @@
 //! From the topic to the ledger, on a real broker and a real database.
 
-use common::{outbox::CHANNEL, types::TransactionId};
+use common::{
+    outbox::CHANNEL,
+    types::{Lane, LaneSet, TransactionId},
+};
 use metrics_exporter_prometheus::PrometheusBuilder;
 use sqlx::{PgPool, postgres::PgListener};
 use tokio::time::timeout;
@@ -56,7 +59,7 @@ async fn a_group_rewound_to_the_start_changes_nothing(pool: PgPool) {
 }
 
 #[sqlx::test(migrator = "common::db::MIGRATOR")]
-async fn a_commit_with_result_events_wakes_the_publisher(pool: PgPool) {
+async fn a_commit_with_result_events_tells_the_publisher_their_lanes(pool: PgPool) {
     let mut publisher = PgListener::connect_with(&pool).await.unwrap();
     publisher.listen(CHANNEL).await.unwrap();
     let stream = Stream::new(1).await;
@@ -65,10 +68,12 @@ async fn a_commit_with_result_events_wakes_the_publisher(pool: PgPool) {
         .publish(0, &accept(&pool, account, CREDIT, 1).await)
         .await;
     let worker = Running::start(&stream.config(&pool));
-    timeout(PATIENCE, publisher.recv())
+    let hint = timeout(PATIENCE, publisher.recv())
         .await
         .expect("a hint comes")
         .unwrap();
+    let lanes = LaneSet::from_iter([Lane::of(account)]);
+    assert_eq!(hint.payload().parse(), Ok(lanes));
     assert_eq!(results(&pool).await.len(), 1);
     worker.stop().await;
 }
