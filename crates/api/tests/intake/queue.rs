@@ -1,9 +1,14 @@
 use std::future::ready;
 
 use api::intake::{IntakeError, IntakeSettings, Outcome, Overloaded};
-use sqlx::PgPool;
+use common::{
+    outbox::CHANNEL,
+    types::{Lane, LaneSet},
+};
+use sqlx::{PgPool, postgres::PgListener};
+use tokio::time::timeout;
 
-use crate::support::{Fixture, credit, settings};
+use crate::support::{Fixture, PATIENCE, credit, settings};
 
 fn one_lane() -> IntakeSettings {
     IntakeSettings {
@@ -130,4 +135,19 @@ async fn closing_writes_what_waits(pool: PgPool) {
         .await
         .unwrap();
     assert_eq!(written, 300);
+}
+
+#[sqlx::test(migrator = "common::db::MIGRATOR")]
+async fn a_commit_tells_the_publisher_the_lanes_of_its_rows(pool: PgPool) {
+    let mut publisher = PgListener::connect_with(&pool).await.unwrap();
+    publisher.listen(CHANNEL).await.unwrap();
+    let fixture = Fixture::new(pool).await;
+    fixture.submit(credit(fixture.account, "k")).await;
+    let hint = timeout(PATIENCE, publisher.recv())
+        .await
+        .expect("a hint comes")
+        .unwrap();
+    let lanes = LaneSet::from_iter([Lane::of(fixture.account)]);
+    assert_eq!(hint.payload().parse(), Ok(lanes));
+    fixture.close().await;
 }

@@ -11,7 +11,7 @@ use tokio::time::{sleep, timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// How long a condition may take to come true, however busy the machine is.
-const PATIENCE: Duration = Duration::from_mins(1);
+pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 
 /// An intake over the test's own database, with the sessions it has in production.
 pub(crate) struct Fixture {

@@ -57,7 +57,7 @@ pub(super) struct Couriers {
     probe: Post,
     broker: HealthSide,
     /// What was wrong with the brokers, until something shows that they work.
-    complaint: Option<String>,
+    pub(super) complaint: Option<String>,
 }
 
 impl Couriers {

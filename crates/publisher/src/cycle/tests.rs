@@ -252,3 +252,18 @@ async fn somebody_waits_for_a_lock(pool: &PgPool) -> bool {
     .await
     .unwrap()
 }
+
+#[sqlx::test(migrator = "common::db::MIGRATOR")]
+async fn only_a_look_at_all_lanes_shows_that_nothing_waits(pool: PgPool) {
+    let mut cycle = cycle_that_relies_on_hints(pool);
+    let answered_at = Some(Instant::now() + A_LONG_TIME);
+    cycle.parts.broker_answered = watch::channel(answered_at).1;
+    cycle.couriers.complaint = Some("refused".to_owned());
+    cycle.parts.hinted.hint(only(AccountId::new()));
+    assert_eq!(cycle.step(false).await.unwrap(), Outcome::Idle);
+    assert_eq!(cycle.parts.hinted.lanes(), LaneSet::EMPTY);
+    assert!(cycle.couriers.complaint.is_some());
+    cycle.parts.hinted.hint(LaneSet::ALL);
+    assert_eq!(cycle.step(false).await.unwrap(), Outcome::Idle);
+    assert_eq!(cycle.couriers.complaint, None);
+}
