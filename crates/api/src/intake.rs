@@ -26,6 +26,7 @@ pub use key::{IdempotencyKey, InvalidIdempotencyKey};
 pub use settings::IntakeSettings;
 use sqlx::PgPool;
 use tokio::{
+    runtime::Handle,
     sync::mpsc,
     time::{Instant, timeout_at},
 };
@@ -61,7 +62,7 @@ pub struct Intake {
 }
 
 impl Intake {
-    /// Starts the lanes. They end when every clone of the intake is gone and the queue is written.
+    /// Starts the lanes, on a runtime of the caller's choice. They end when every clone of the intake is gone and the queue is written.
     ///
     /// The pool's sessions have to be SERIALIZABLE by default, and it should hold a connection for
     /// each lane; one that says nothing for `answer_timeout` counts as dead.
@@ -73,6 +74,7 @@ impl Intake {
         topic: &str,
         wake_up: &WakeUp,
         tasks: &TaskTracker,
+        runtime: &Handle,
     ) -> Self {
         let bound = Bound::new(settings.intake_queue_rows_max);
         let lanes = (0..settings.intake_lanes).map(|_| {
@@ -89,7 +91,7 @@ impl Intake {
                 writer,
                 settings.intake_batch_rows_max,
             );
-            tasks.spawn(lane.run());
+            tasks.spawn_on(lane.run(), runtime);
             sender
         });
         Self {

@@ -4,10 +4,11 @@ use common::{
     admin::{self, Readiness},
     db::{DatabaseSettings, Isolation},
     outbox::WakeUp,
+    runtime::Thread,
     telemetry::{Metrics, sample_pool},
 };
 use sqlx::PgPool;
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, runtime::Handle};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
@@ -41,7 +42,10 @@ pub async fn run(settings: Settings, metrics: Metrics, stop: CancellationToken) 
         never.clone(),
     ));
     tokio::spawn(metrics.upkeep(never));
-    Service::start(&settings, &readiness)
+    // A batch that was written is answered, and the next one sent, before the requests that came
+    // meanwhile are read.
+    let intake = Thread::start("intake")?;
+    Service::start(&settings, &readiness, intake.handle())
         .serve(listener, stop)
         .await;
     Ok(())
@@ -61,9 +65,10 @@ pub struct Service {
 }
 
 impl Service {
-    /// Starts everything; nothing waits for the database.
+    /// Starts everything, the intake's lanes on a runtime of the caller's choice; nothing waits for
+    /// the database.
     #[must_use]
-    pub fn start(settings: &Settings, readiness: &Readiness) -> Self {
+    pub fn start(settings: &Settings, readiness: &Readiness, for_intake: &Handle) -> Self {
         let (lanes, end) = (TaskTracker::new(), CancellationToken::new());
         let connections_max = settings.database.database_connections_max;
         let general = pool(settings, connections_max, Isolation::ReadCommitted);
@@ -80,7 +85,7 @@ impl Service {
         tokio::spawn(refresh);
         let state = AppState {
             keys: ring,
-            intake: start_intake(settings, &intake, &lanes, &end),
+            intake: start_intake(settings, &intake, &lanes, &end, for_intake),
             database: Database::new(general.clone(), settings.server.request_timeout()),
             bodies: BodyRoom::new(settings.server.http_bodies_bytes_max),
             server: settings.server,
@@ -119,6 +124,7 @@ fn start_intake(
     pool: &PgPool,
     lanes: &TaskTracker,
     end: &CancellationToken,
+    runtime: &Handle,
 ) -> Intake {
     let isolation = Isolation::ReadCommitted;
     let session = settings
@@ -132,6 +138,7 @@ fn start_intake(
         &settings.transactions_topic,
         &wake_up,
         lanes,
+        runtime,
     )
 }
 

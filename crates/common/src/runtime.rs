@@ -1,9 +1,15 @@
 //! The threads that run a service.
 
-use std::{future::Future, io, num::NonZeroUsize, thread::available_parallelism};
+use std::{
+    future::Future,
+    io,
+    num::NonZeroUsize,
+    thread::{self, available_parallelism},
+};
 
 use clap::Args;
-use tokio::runtime::Builder;
+use tokio::runtime::{Builder, Handle};
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 /// How many cores there are for each of a service's threads, unless that is set: the database, the
 /// broker and the other services take the rest, and a second thread that finds too little to do costs
@@ -45,6 +51,40 @@ impl RuntimeSettings {
     }
 }
 
+/// A thread with a runtime of its own, for tasks that must not queue behind all others. It ends when
+/// this is dropped.
+#[derive(Debug)]
+pub struct Thread {
+    handle: Handle,
+    _ends: DropGuard,
+}
+
+impl Thread {
+    /// Starts it.
+    ///
+    /// # Errors
+    /// If there is no runtime or thread to be had.
+    pub fn start(name: &str) -> io::Result<Self> {
+        let runtime = Builder::new_current_thread().enable_all().build()?;
+        let handle = runtime.handle().clone();
+        let end = CancellationToken::new();
+        let ends = end.clone().drop_guard();
+        thread::Builder::new()
+            .name(name.to_owned())
+            .spawn(move || runtime.block_on(end.cancelled_owned()))?;
+        Ok(Self {
+            handle,
+            _ends: ends,
+        })
+    }
+
+    /// Where to spawn tasks for it.
+    #[must_use]
+    pub fn handle(&self) -> &Handle {
+        &self.handle
+    }
+}
+
 /// The cores that this process may use.
 fn cores() -> usize {
     available_parallelism().map_or(1, NonZeroUsize::get)
@@ -77,6 +117,16 @@ mod tests {
             });
             assert_eq!(sum.unwrap(), 45, "{runtime_threads} threads");
         }
+    }
+
+    #[tokio::test]
+    async fn tasks_of_another_thread_run_there() {
+        let thread = Thread::start("beside").unwrap();
+        let task = thread.handle().spawn(async {
+            yield_now().await;
+            std::thread::current().name().map(ToOwned::to_owned)
+        });
+        assert_eq!(task.await.unwrap().as_deref(), Some("beside"));
     }
 
     #[test]

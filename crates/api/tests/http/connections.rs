@@ -9,6 +9,7 @@ use sqlx::PgPool;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
+    runtime::Handle,
     task::JoinHandle,
     time::timeout,
 };
@@ -26,7 +27,11 @@ struct Server {
 
 impl Server {
     async fn start(pool: &PgPool, flags: &[&str]) -> Self {
-        let service = Service::start(&settings(pool, flags), &Readiness::default());
+        let service = Service::start(
+            &settings(pool, flags),
+            &Readiness::default(),
+            &Handle::current(),
+        );
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let stop = CancellationToken::new();

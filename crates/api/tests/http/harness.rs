@@ -13,7 +13,10 @@ use common::{admin::Readiness, db::DatabaseUrl, settings::parse_from};
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use sqlx::PgPool;
-use tokio::time::{sleep, timeout};
+use tokio::{
+    runtime::Handle,
+    time::{sleep, timeout},
+};
 
 /// How long a condition may take to come true, however busy the machine is.
 pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
@@ -56,7 +59,7 @@ impl Api {
 
     pub(crate) async fn with(pool: PgPool, flags: &[&str]) -> Self {
         let readiness = Readiness::default();
-        let service = Service::start(&settings(&pool, flags), &readiness);
+        let service = Service::start(&settings(&pool, flags), &readiness, &Handle::current());
         let key = make_key(&pool, "tests", "read,write,operate").await;
         Self {
             service,

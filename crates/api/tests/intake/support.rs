@@ -7,6 +7,7 @@ use common::{
     types::{AccountId, TransactionType},
 };
 use sqlx::{PgPool, Postgres, Transaction};
+use tokio::runtime::Handle;
 use tokio::time::{sleep, timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -52,6 +53,7 @@ impl Fixture {
             "transactions",
             &wake_up,
             &tasks,
+            &Handle::current(),
         );
         let account = open_account(&pool, "EUR").await;
         Self {
