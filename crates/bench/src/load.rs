@@ -20,5 +20,5 @@ pub use open_loop::OpenLoop;
 pub use probe::Probe;
 pub use schedule::Schedule;
 pub use tally::Tally;
-pub use turns::{Pace, Window};
+pub use turns::{GRACE, Pace, Window};
 pub use wrk::{Capacity, Wrk};
