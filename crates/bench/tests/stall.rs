@@ -52,9 +52,9 @@ async fn what_could_not_be_sent_counts_with_the_time_it_waited() {
     let address = serve(|_| Duration::from_millis(50)).await;
     let tally = load(address, 200, Duration::from_secs(2), 1).await;
     assert!(tally.unsent > 250, "{} were not sent", tally.unsent);
-    // The last one was due after 2 s and given up 3 s later.
-    let p99 = tally.percentile_ms(99.0);
-    assert!(p99 > 3_000.0, "p99 is {p99} ms");
+    // Three of four, of which the last was due after 2 s and all were given up 3 s later.
+    let p50 = tally.percentile_ms(50.0);
+    assert!(p50 > 3_000.0, "p50 is {p50} ms");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
