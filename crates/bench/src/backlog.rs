@@ -1,4 +1,4 @@
-//! How much is accepted and not finished, watched while it changes.
+//! How much was offered and is not finished, watched while it changes.
 
 use std::{
     sync::{
@@ -14,52 +14,48 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval},
 };
 
-use crate::figures::{float, per_second};
+use crate::{
+    figures::{count, float, per_second},
+    load::Schedule,
+};
 
 /// How often the services' counters are read.
 const SAMPLE_EVERY: Duration = Duration::from_millis(200);
 
-/// The services' counters at one moment, since the watch began.
+/// What the publishers have counted at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sample {
-    /// When.
+    /// When, since the watch or the load began. The counter was read before the clock, so that at this
+    /// time there may be more results, never fewer.
     pub at: Duration,
-    /// Transactions that were accepted.
-    pub accepted: u64,
-    /// Results that the broker has acknowledged.
+    /// Results that the broker has acknowledged since the watch began.
     pub published: u64,
 }
 
-impl Sample {
-    /// Accepted, and its result not published yet.
-    #[must_use]
-    pub fn backlog(&self) -> u64 {
-        self.accepted.saturating_sub(self.published)
-    }
-}
-
-/// Reads the services' counters in the background, until it is dropped.
+/// Reads the publishers' counters in the background, until it is dropped.
 #[derive(Debug)]
 pub struct Watch {
+    started: Instant,
     samples: Arc<Mutex<Vec<Sample>>>,
     published: Arc<AtomicU64>,
     task: JoinHandle<()>,
 }
 
 impl Watch {
-    /// Begins to watch: accepted and published count from now.
+    /// Begins to watch: results count from now.
     pub async fn start(services: &[Service], results_topic: &str) -> Self {
-        let (samples, published) = (Arc::default(), Arc::default());
-        let counters = Counters::at_zero(services, results_topic).await;
-        let task = tokio::spawn(watch(
-            counters,
-            Arc::clone(&samples),
-            Arc::clone(&published),
-        ));
+        let (samples, latest) = (Arc::default(), Arc::default());
+        let counter = Counter {
+            services: services.to_vec(),
+            topic: results_topic.to_owned(),
+            zero: published(services, results_topic).await,
+            started: Instant::now(),
+        };
         Self {
-            samples,
-            published,
-            task,
+            started: counter.started,
+            samples: Arc::clone(&samples),
+            published: Arc::clone(&latest),
+            task: tokio::spawn(watch(counter, samples, latest)),
         }
     }
 
@@ -69,17 +65,17 @@ impl Watch {
         Arc::clone(&self.published)
     }
 
+    /// Since the watch began.
+    #[must_use]
+    pub fn elapsed(&self) -> Duration {
+        self.started.elapsed()
+    }
+
     /// What was seen so far.
     #[must_use]
     pub fn samples(&self) -> Vec<Sample> {
         let samples = self.samples.lock();
         samples.unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// The last sample's backlog.
-    #[must_use]
-    pub fn backlog(&self) -> u64 {
-        self.samples().last().map_or(0, Sample::backlog)
     }
 }
 
@@ -89,14 +85,13 @@ impl Drop for Watch {
     }
 }
 
-async fn watch(counters: Counters, samples: Arc<Mutex<Vec<Sample>>>, published: Arc<AtomicU64>) {
-    let started = Instant::now();
+async fn watch(counter: Counter, samples: Arc<Mutex<Vec<Sample>>>, latest: Arc<AtomicU64>) {
     let mut ticks = interval(SAMPLE_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        let sample = counters.sample(started).await;
-        published.store(sample.published, Ordering::Relaxed);
+        let sample = counter.sample().await;
+        latest.store(sample.published, Ordering::Relaxed);
         let mut samples = samples.lock().unwrap_or_else(PoisonError::into_inner);
         samples.push(sample);
     }
@@ -104,37 +99,20 @@ async fn watch(counters: Counters, samples: Arc<Mutex<Vec<Sample>>>, published: 
 
 /// The services that count, and what their counters stood at when the watch began.
 #[derive(Debug)]
-struct Counters {
+struct Counter {
     services: Vec<Service>,
     topic: String,
-    zero: (u64, u64),
+    zero: u64,
+    started: Instant,
 }
 
-impl Counters {
-    async fn at_zero(services: &[Service], topic: &str) -> Self {
-        let mut counters = Self {
-            services: services.to_vec(),
-            topic: topic.to_owned(),
-            zero: (0, 0),
-        };
-        counters.zero = counters.read().await;
-        counters
-    }
-
-    async fn sample(&self, started: Instant) -> Sample {
-        let (accepted, published) = self.read().await;
-        Sample {
-            at: started.elapsed(),
-            accepted: accepted.saturating_sub(self.zero.0),
-            published: published.saturating_sub(self.zero.1),
-        }
-    }
-
-    /// The published ones first: what is read later may only be more, so that the backlog is never
-    /// taken for smaller than it is.
-    async fn read(&self) -> (u64, u64) {
+impl Counter {
+    async fn sample(&self) -> Sample {
         let published = published(&self.services, &self.topic).await;
-        (accepted(&self.services).await, published)
+        Sample {
+            at: self.started.elapsed(),
+            published: published.saturating_sub(self.zero),
+        }
     }
 }
 
@@ -173,13 +151,35 @@ fn whole(value: f64) -> u64 {
     value as u64
 }
 
-/// By how much the backlog grew a second, by least squares over the samples.
+/// The samples from a moment on, with their times counted from it.
 #[must_use]
-pub fn slope(samples: &[Sample]) -> f64 {
-    let n = float(crate::figures::count(samples.len()));
-    let points = samples
+pub fn since(samples: &[Sample], moment: Duration) -> Vec<Sample> {
+    let later = |sample: &Sample| {
+        let at = sample.at.checked_sub(moment)?;
+        Some(Sample { at, ..*sample })
+    };
+    samples.iter().filter_map(later).collect()
+}
+
+/// The backlog at each sample: what the schedule has offered by then, and whose result is not
+/// published yet. A request counts from when it was due, wherever it is: with the generator, where it
+/// waits for a connection, with the api, or anywhere behind it.
+#[must_use]
+pub fn backlogs(samples: &[Sample], schedule: Schedule) -> Vec<(Duration, u64)> {
+    let backlog = |sample: &Sample| {
+        let offered = schedule.due_by(sample.at);
+        (sample.at, offered.saturating_sub(sample.published))
+    };
+    samples.iter().map(backlog).collect()
+}
+
+/// By how much a backlog grew a second, by least squares.
+#[must_use]
+pub fn slope(backlogs: &[(Duration, u64)]) -> f64 {
+    let n = float(count(backlogs.len()));
+    let points = backlogs
         .iter()
-        .map(|s| (s.at.as_secs_f64(), float(s.backlog())));
+        .map(|(at, backlog)| (at.as_secs_f64(), float(*backlog)));
     let (sum_x, sum_y) = points
         .clone()
         .fold((0.0, 0.0), |(x, y), p| (x + p.0, y + p.1));
@@ -216,32 +216,54 @@ pub fn between(samples: &[Sample], from: Duration, to: Duration) -> Vec<Sample> 
 mod tests {
     use super::*;
 
-    /// Ten samples a second of a system that takes some and finishes some.
-    fn samples(seconds: u64, accepted: u64, published: u64) -> Vec<Sample> {
-        (0..seconds * 10)
-            .map(|tenth| Sample {
-                at: Duration::from_millis(tenth * 100),
-                accepted: 500 + accepted * tenth / 10,
-                published: published * tenth / 10,
-            })
-            .collect()
+    /// Ten samples a second of a system that finishes so many a second, 50 ms behind.
+    fn samples(seconds: u64, published: u64) -> Vec<Sample> {
+        let sample = |tenth: u64| Sample {
+            at: Duration::from_millis(tenth * 100 + 50),
+            published: published * tenth / 10,
+        };
+        (0..seconds * 10).map(sample).collect()
+    }
+
+    fn slope_at(offered: u32, published: u64) -> f64 {
+        let schedule = Schedule::new(offered, Duration::from_mins(1));
+        slope(&backlogs(&samples(60, published), schedule))
     }
 
     #[test]
     fn a_backlog_that_stays_has_no_slope() {
-        assert!(slope(&samples(60, 12_000, 12_000)).abs() < 1.0);
+        assert!(slope_at(12_000, 12_000).abs() < 1.0);
         assert!(slope(&[]).abs() < f64::EPSILON);
     }
 
     #[test]
     fn a_backlog_that_grows_has_the_slope_of_its_growth() {
-        let grown = slope(&samples(60, 12_000, 11_500));
+        let grown = slope_at(12_000, 11_500);
         assert!((495.0..505.0).contains(&grown), "{grown}");
     }
 
     #[test]
+    fn what_is_due_counts_until_its_result_is_published() {
+        // The load began half a second behind the watch.
+        let began = Duration::from_millis(500);
+        let schedule = Schedule::new(1_000, Duration::from_secs(2));
+        let seconds = Duration::from_secs;
+        let samples = [(0, 0), (1, 400), (2, 1_900), (3, 2_000)].map(|(at, published)| Sample {
+            at: seconds(at) + began,
+            published,
+        });
+        let before = Sample {
+            at: Duration::from_millis(300),
+            published: 0,
+        };
+        let seen = since(&[&[before], &samples[..]].concat(), began);
+        let expected = [(0, 0), (1, 600), (2, 100), (3, 0)].map(|(at, many)| (seconds(at), many));
+        assert_eq!(backlogs(&seen, schedule), expected);
+    }
+
+    #[test]
     fn the_rate_of_a_span_is_that_of_the_results() {
-        let all = samples(20, 12_000, 10_000);
+        let all = samples(20, 10_000);
         let second_half = between(&all, Duration::from_secs(10), Duration::from_secs(20));
         let rate = published_per_second(&second_half);
         assert!((9_990.0..10_010.0).contains(&rate), "{rate}");

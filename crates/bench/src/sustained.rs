@@ -1,17 +1,21 @@
 //! The highest offered rate at which the backlog does not grow.
 //!
-//! The backlog is what was accepted and whose result the broker has not acknowledged yet, by the
-//! services' own counters. A rate is sustained if, in a trial at that rate in an open loop,
+//! The backlog is what was due by the schedule of an open loop and whose result the broker has not
+//! acknowledged yet, by the publishers' own counters. A request that waits in the generator for a free
+//! connection is part of it: an api that accepts more slowly than it is asked cannot hide that. A
+//! rate is sustained if, in a trial at that rate,
 //!
-//! 1. every request could be sent and was accepted: at least 99.5% of the offered rate;
+//! 1. every transaction that was offered was accepted: one that was refused, never answered or never
+//!    sent fails the trial;
 //! 2. the backlog does not grow: its slope, by least squares over the last two thirds of the trial,
 //!    is below 1% of the rate (1% times 30 s through its length, if it is shorter than 30 s: the
 //!    noise in it is larger);
-//! 3. everything is finished within 3 s of the end.
+//! 3. everything is finished within 3 s of the end, also what still waited to be sent then.
 //!
-//! The first trial is at 104% of an estimate. Each that fails is followed by one at 96% of its rate,
-//! or at the rate of results in it if that is lower, until one holds. If the first holds, the rate is
-//! raised by 4%, 8%, 16% and so on until one fails. Then the gap is halved until it is at most 4%.
+//! The first trial is at an estimate. Each that fails is followed by one that is 4%, then 8%, then 12%
+//! lower and so on, or at the rate of results in it if that is lower still, until one holds. If the
+//! first holds, the rate is raised by 4%, 8%, 16% and so on until one fails. Then the gap is halved
+//! until it is at most 4%, or no trials are left. The rate that counts is the highest that held.
 
 #[cfg(test)]
 mod tests;
@@ -25,7 +29,7 @@ use std::{
 use tokio::time::Instant;
 
 use crate::{
-    backlog::{Watch, accepted, between, published, published_per_second},
+    backlog::{Watch, accepted, between, published, published_per_second, since},
     figures::{count, whole_rate},
     load::{OpenLoop, Pace, Schedule, Tally, Window},
     report::{Budget, Cost, Row},
@@ -34,7 +38,8 @@ use crate::{
 };
 pub use trial::Trial;
 
-/// By how much the rate changes between trials.
+/// By how much the rate changes at first, and how large a gap may stay between a rate that held and one
+/// that failed.
 const STEP: f64 = 0.04;
 
 /// What a search has found.
@@ -82,14 +87,13 @@ impl Found {
         if trial.holds() || self.rate().is_none() {
             self.cost = Some(cost);
         }
-        let rate = f64::from(trial.rate);
-        let lower = (rate * (1.0 - STEP)).min(trial.published_rate);
+        let (rate, results) = (f64::from(trial.rate), trial.published_rate);
         self.trials.push(trial);
         let next = match (
             self.rate().map(f64::from),
             self.lowest_failed().map(f64::from),
         ) {
-            (None, _) => lower,
+            (None, _) => (rate * (1.0 - self.lowering())).min(results),
             (Some(held), None) => held * (1.0 + self.raise()),
             (Some(held), Some(failed)) if failed * (1.0 - STEP) > held => {
                 f64::midpoint(held, failed)
@@ -104,6 +108,11 @@ impl Found {
         failed.map(|trial| trial.rate).min()
     }
 
+    /// By how much a rate is lowered that failed, as those before it did: by one step more each time.
+    fn lowering(&self) -> f64 {
+        self.trials.iter().map(|_| STEP).sum()
+    }
+
     /// By how much a rate is raised that held: twice as much each time.
     fn raise(&self) -> f64 {
         let times = self.trials.iter().skip(1).map(|_| 2.0);
@@ -115,7 +124,7 @@ impl Found {
 pub async fn find(rig: &mut Rig, what: &str, settings: SearchSettings) -> anyhow::Result<Found> {
     let estimate = estimate(rig, what, settings).await?;
     say(what, &format!("estimate {estimate:.0}/s"));
-    let mut next = Some(whole_rate(estimate * (1.0 + STEP)));
+    let mut next = Some(whole_rate(estimate));
     let mut found = Found::default();
     while let Some(rate) = next.filter(|_| found.trials.len() < settings.trials_max) {
         let (trial, cost) = trial_at(rig, what, rate, settings).await?;
@@ -154,15 +163,16 @@ async fn trial_at(
     let window = rig.window().await?;
     let load = load(rig, Pace::Constant(schedule), settings, Arc::clone(&stop)).run();
     let tally = trial::unless_hopeless(load, &watch, schedule, &stop).await?;
-    let ended = Instant::now();
+    let (answered, started) = (Instant::now(), watch.elapsed().saturating_sub(tally.took));
     let acknowledged = count(tally.acknowledged.len());
     rig.expected.add(&tally);
     say_refusals(what, &tally);
     all_published(rig).await?;
-    let finished_after = ended.elapsed();
+    let finished_after = tally.took.saturating_sub(schedule.lasts()) + answered.elapsed();
     let what = format!("{what}, {rate}/s");
     let cost = rig.cost(&what, &window, acknowledged).await?;
-    let trial = Trial::judge(rate, schedule, &tally, &watch.samples(), finished_after);
+    let samples = since(&watch.samples(), started);
+    let trial = Trial::judge(schedule, &tally, &samples, finished_after);
     Ok((trial, cost))
 }
 

@@ -67,7 +67,11 @@ impl Connection {
     pub async fn open(target: &Target) -> anyhow::Result<Self> {
         let stream = TcpStream::connect(target.address).await?;
         stream.set_nodelay(true)?;
-        let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+        // Head and body of a small request in one buffer cost the kernel less than two in a list.
+        let (sender, connection) = http1::Builder::new()
+            .writev(false)
+            .handshake(TokioIo::new(stream))
+            .await?;
         // Its errors are those of the requests on it.
         tokio::spawn(connection);
         Ok(Self {

@@ -10,12 +10,12 @@ use tokio::{
 };
 
 use super::{
-    Answer, Connection, Instructions, Pace, Tally, Target, answer::transaction_id,
+    Answer, Connection, GRACE, Instructions, Pace, Tally, Target, answer::transaction_id,
     thread::on_own_thread, turns::Turns,
 };
 use crate::figures::count;
 
-/// How long answers may still arrive when the load is over; longer than the api's own deadline.
+/// How long answers may still arrive when nothing is sent any more; longer than the api's own deadline.
 const ANSWER_PATIENCE: Duration = Duration::from_secs(15);
 /// The pause before a broken connection is made anew, and how often that is tried.
 const RECONNECT: (Duration, u32) = (Duration::from_millis(100), 50);
@@ -25,7 +25,8 @@ const RECONNECT: (Duration, u32) = (Duration::from_millis(100), 50);
 /// A closed loop (send, wait, send) stops asking while the system stalls, so a stall of a second
 /// becomes one slow answer for each connection instead of a second's worth of them ("coordinated
 /// omission", Gil Tene). Here each request has its time, and its latency counts from that time,
-/// also where it first had to wait for a connection.
+/// also where it first had to wait for a connection. What still waits for one when the load is over is
+/// sent within [`GRACE`], and given up after it.
 #[derive(Clone, Debug)]
 pub struct OpenLoop {
     /// Where to.
@@ -59,7 +60,7 @@ impl OpenLoop {
         for _ in 0..self.connections {
             connections.push(Connection::open(&self.target).await?);
         }
-        let limit = self.pace.lasts() + ANSWER_PATIENCE;
+        let limit = self.pace.lasts() + GRACE + ANSWER_PATIENCE;
         let load = Arc::new(Load {
             target: self.target,
             path: Uri::from_static("/v1/transactions"),

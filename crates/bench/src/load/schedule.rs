@@ -14,6 +14,12 @@ impl Schedule {
         Self { per_second, lasts }
     }
 
+    /// Requests a second.
+    #[must_use]
+    pub fn per_second(&self) -> u32 {
+        self.per_second
+    }
+
     /// How long the load lasts.
     #[must_use]
     pub fn lasts(&self) -> Duration {
@@ -23,7 +29,13 @@ impl Schedule {
     /// How many requests there are in all.
     #[must_use]
     pub fn requests(&self) -> u64 {
-        let nanos = self.lasts.as_nanos() * u128::from(self.per_second);
+        self.due_by(self.lasts)
+    }
+
+    /// How many requests are due before a time; from the load's end on, all.
+    #[must_use]
+    pub fn due_by(&self, time: Duration) -> u64 {
+        let nanos = time.min(self.lasts).as_nanos() * u128::from(self.per_second);
         u64::try_from(nanos / 1_000_000_000).unwrap_or(u64::MAX)
     }
 
@@ -46,6 +58,8 @@ mod tests {
         assert_eq!(schedule.due(0), Duration::ZERO);
         assert_eq!(schedule.due(15_000), Duration::from_secs(1));
         assert!(schedule.due(schedule.requests() - 1) < schedule.lasts());
+        assert_eq!(schedule.due_by(Duration::from_secs(3)), 45_000);
+        assert_eq!(schedule.due_by(Duration::from_mins(1)), 300_000);
     }
 
     #[test]

@@ -19,8 +19,8 @@ pub struct Tally {
     pub first_refusal: Option<String>,
     /// Transactions whose connection broke, or that had no answer in time: they may exist.
     pub unknown: u64,
-    /// Requests that were due and could not be sent before the load was over. Each counts in the
-    /// latency with the time that it had waited until then.
+    /// Requests that were due and could not be sent within [`GRACE`](super::GRACE) of the load's end.
+    /// Each counts in the latency with the time that it had waited until then.
     pub unsent: u64,
     /// From the intended start of each request to the end of its answer, in microseconds.
     pub latency: Histogram<u64>,

@@ -13,6 +13,9 @@ use super::{Schedule, Tally};
 /// The runtime's timers fire at whole milliseconds. Half of one earlier spreads the error to both
 /// sides; a request that goes out early counts from when it went out.
 const TIMER_ERROR: Duration = Duration::from_micros(500);
+/// For how long after a load's end requests that were due before it may still be sent. Without it,
+/// those that happen to wait for a connection when the time is up would be lost to the count.
+pub const GRACE: Duration = Duration::from_secs(3);
 /// How often a window that is full is looked at again.
 const WINDOW_POLL: Duration = Duration::from_millis(1);
 
@@ -77,7 +80,7 @@ impl Turns {
 
     async fn next_of(&self, schedule: &Schedule) -> Option<Instant> {
         let number = self.taken.load(Ordering::Relaxed);
-        if self.is_over() || number >= schedule.requests() {
+        if self.is_over(GRACE) || number >= schedule.requests() {
             return None;
         }
         self.taken.store(number + 1, Ordering::Relaxed);
@@ -89,7 +92,7 @@ impl Turns {
     }
 
     async fn next_in(&self, window: &Window) -> Option<Instant> {
-        while !self.is_over() {
+        while !self.is_over(Duration::ZERO) {
             let taken = self.taken.load(Ordering::Relaxed);
             if taken.saturating_sub(window.finished.load(Ordering::Relaxed)) < window.limit {
                 self.taken.store(taken + 1, Ordering::Relaxed);
@@ -111,7 +114,7 @@ impl Turns {
     }
 
     /// Counts the requests that were due and never had their turn, each with the time that it had
-    /// waited when the load was over: leaving them out would flatter a system that could not keep up.
+    /// waited when it was given up: leaving them out would flatter a system that could not keep up.
     pub(super) fn count_unsent(&self, tally: &mut Tally) {
         let Pace::Constant(schedule) = &self.pace else {
             return;
@@ -121,11 +124,12 @@ impl Turns {
         }
         for number in self.taken()..schedule.requests() {
             tally.unsent += 1;
-            tally.record(schedule.lasts().saturating_sub(schedule.due(number)));
+            let given_up = schedule.lasts() + GRACE;
+            tally.record(given_up.saturating_sub(schedule.due(number)));
         }
     }
 
-    fn is_over(&self) -> bool {
-        self.stop.load(Ordering::Relaxed) || self.elapsed() >= self.pace.lasts()
+    fn is_over(&self, grace: Duration) -> bool {
+        self.stop.load(Ordering::Relaxed) || self.elapsed() >= self.pace.lasts() + grace
     }
 }

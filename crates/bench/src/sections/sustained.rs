@@ -40,19 +40,33 @@ pub(super) async fn run_hot(
     let body = async |rig: &mut Rig, section: &mut Section| {
         let found = search(rig, section, what, settings).await?;
         section.rows.push(found.row(what, Budget::None));
-        if let (Some(hot), Some(many)) = (found.rate(), compared_with) {
-            let row = Row::new(
-                "one hot account instead of many",
-                100.0 * f64::from(hot) / many,
-                " %",
-                Budget::AtLeast(HOT_PERCENT_BUDGET),
-            );
-            section.rows.push(row);
-        }
+        section
+            .rows
+            .push(percentage(&found, compared_with, settings.accounts));
         section.rows.extend(latency_rows(what, &found));
         Ok(())
     };
     frame("hot account", 1, settings).run(body).await
+}
+
+/// The rate on one account as a percentage of that on many. Where no trial on it held, the percentage
+/// is below that of the lowest rate that was tried.
+fn percentage(hot: &Found, many: Option<f64>, accounts: usize) -> Row {
+    let percent = |rate: u32| 100.0 * f64::from(rate) / many.unwrap_or(1.0);
+    let row = Row::new(
+        format!("one hot account instead of {accounts}"),
+        hot.rate().map_or(0.0, percent),
+        " %",
+        Budget::AtLeast(HOT_PERCENT_BUDGET),
+    );
+    match (many, hot.rate(), hot.trials.last()) {
+        (None, ..) => Row {
+            met: None,
+            ..row.saying("unknown: no rate over many accounts".to_owned())
+        },
+        (_, None, Some(last)) => row.saying(format!("below {:.0} %", percent(last.rate))),
+        _ => row,
+    }
 }
 
 fn frame<'a>(name: &'a str, accounts: usize, settings: &'a RunSettings) -> Frame<'a> {

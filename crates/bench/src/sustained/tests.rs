@@ -3,7 +3,8 @@ use super::*;
 fn trial(rate: u32, holds: bool, published_rate: f64) -> Trial {
     Trial {
         rate,
-        accepted_rate: f64::from(rate),
+        offered: 1_000,
+        accepted: 1_000,
         published_rate,
         slope: if holds { 0.0 } else { 1_000.0 },
         slope_max: 100.0,
@@ -24,10 +25,10 @@ fn cost(rate: u32) -> Cost {
     }
 }
 
-/// Adds trials that hold up to a rate; answers the rates that were tried.
+/// Adds trials that hold up to a rate, five at most; answers the rates that were tried.
 fn search(from: u32, holds_up_to: u32) -> (Found, Vec<u32>) {
     let (mut found, mut next, mut tried) = (Found::default(), Some(from), Vec::new());
-    while let Some(rate) = next.filter(|_| tried.len() < 10) {
+    while let Some(rate) = next.filter(|_| tried.len() < 5) {
         tried.push(rate);
         let trial = trial(rate, rate <= holds_up_to, f64::from(rate));
         next = found.add(trial, cost(rate));
@@ -36,10 +37,24 @@ fn search(from: u32, holds_up_to: u32) -> (Found, Vec<u32>) {
 }
 
 #[test]
-fn rates_fall_by_four_percent_until_one_holds() {
-    let (found, tried) = search(10_000, 9_300);
-    assert_eq!(tried, [10_000, 9_600, 9_216]);
-    assert_eq!(found.rate(), Some(9_216));
+fn rates_fall_faster_and_faster_until_one_holds() {
+    let (found, tried) = search(10_000, 9_700);
+    assert_eq!(tried, [10_000, 9_600]);
+    assert_eq!(found.rate(), Some(9_600));
+    let (found, tried) = search(10_000, 6_600);
+    assert_eq!(tried, [10_000, 9_600, 8_832, 7_772, 6_528]);
+    assert_eq!(
+        found.rate(),
+        Some(6_528),
+        "within the trials that there are"
+    );
+}
+
+#[test]
+fn a_gap_that_was_stepped_over_is_halved() {
+    let (found, tried) = search(10_000, 8_500);
+    assert_eq!(tried, [10_000, 9_600, 8_832, 7_772, 8_302]);
+    assert_eq!(found.rate(), Some(8_302));
 }
 
 #[test]
