@@ -130,6 +130,8 @@ fn start_intake(
     let session = settings
         .database_url
         .session(&settings.database, APPLICATION_NAME, isolation);
+    // Hints go out beside the requests, too.
+    let _on_it = runtime.enter();
     let wake_up = WakeUp::start(session, end.clone());
     Intake::start(
         &settings.intake,

@@ -29,6 +29,40 @@ pub struct OutboxEvent {
     pub payload: String,
 }
 
+/// Events as one array a column, the shape in which `unnest` takes them.
+#[derive(Clone, Debug, Default)]
+pub struct Columns<'a> {
+    /// `event_id`
+    pub event_ids: Vec<Uuid>,
+    /// `account_id`, and as text `partition_key`
+    pub account_ids: Vec<Uuid>,
+    /// `aggregate_id`
+    pub aggregate_ids: Vec<Uuid>,
+    /// `lane`
+    pub lanes: Vec<i16>,
+    /// `event_type`
+    pub types: Vec<&'a str>,
+    /// `payload`
+    pub payloads: Vec<&'a str>,
+}
+
+impl<'a> Columns<'a> {
+    /// These events', in their order.
+    #[must_use]
+    pub fn of(events: &'a [OutboxEvent]) -> Self {
+        let mut columns = Self::default();
+        for event in events {
+            columns.event_ids.push(event.event_id.0);
+            columns.account_ids.push(event.account_id.0);
+            columns.aggregate_ids.push(event.transaction_id.0);
+            columns.lanes.push(Lane::of(event.account_id).number());
+            columns.types.push(event.event_type.as_str());
+            columns.payloads.push(&event.payload);
+        }
+        columns
+    }
+}
+
 /// Appends events, in this order, for one topic. The events of one account leave in this order.
 ///
 /// Answers how many rows were written, for the caller to compare.
@@ -40,18 +74,7 @@ pub async fn insert(
     topic: &str,
     events: &[OutboxEvent],
 ) -> Result<u64, sqlx::Error> {
-    let event_ids: Vec<Uuid> = events.iter().map(|event| event.event_id.0).collect();
-    let account_ids: Vec<Uuid> = events.iter().map(|event| event.account_id.0).collect();
-    let aggregate_ids: Vec<Uuid> = events.iter().map(|event| event.transaction_id.0).collect();
-    let lanes: Vec<i16> = events
-        .iter()
-        .map(|event| Lane::of(event.account_id).number())
-        .collect();
-    let types: Vec<String> = events
-        .iter()
-        .map(|e| e.event_type.as_str().to_owned())
-        .collect();
-    let payloads: Vec<String> = events.iter().map(|event| event.payload.clone()).collect();
+    let columns = Columns::of(events);
     let inserted = sqlx::query!(
         "INSERT INTO outbox_events (event_id, account_id, aggregate_id, lane, topic, partition_key,
                                     aggregate_type, event_type, payload)
@@ -63,12 +86,12 @@ pub async fn insert(
           ORDER BY position",
         topic,
         AGGREGATE_TYPE,
-        &event_ids,
-        &account_ids,
-        &aggregate_ids,
-        &lanes,
-        &types,
-        &payloads,
+        &columns.event_ids,
+        &columns.account_ids,
+        &columns.aggregate_ids,
+        &columns.lanes,
+        &columns.types as &[&str],
+        &columns.payloads as &[&str],
     )
     .execute(connection)
     .await?;

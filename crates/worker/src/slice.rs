@@ -14,12 +14,13 @@ use changes::Changes;
 pub use changes::Rows;
 use common::{
     db::{ErrorClass, bounded},
-    outbox::{self, OutboxEvent},
+    outbox::OutboxEvent,
     types::{EventId, EventType, TransactionCreated, TransactionFailed, TransactionProcessed},
 };
 pub use error::{ApplyError, Verdict};
 use plan::{Facts, decide};
 pub use plan::{Inapplicable, Outcome};
+use sql::Results;
 use sqlx::{Connection, PgConnection, PgPool};
 use uuid::Uuid;
 
@@ -88,7 +89,11 @@ async fn apply_new(
     };
     let postings = postings(events, &outcomes);
     let changes = Changes::of(&postings);
-    let posted = match sql::post(&mut transaction, &changes, true).await {
+    let results = Results {
+        topic: results_topic,
+        events: &results(&postings)?,
+    };
+    let posted = match sql::post(&mut transaction, &changes, results, true).await {
         Ok(posted) => posted,
         Err(error) if ErrorClass::of(&error) != ErrorClass::Data => return Err(error.into()),
         Err(_closed_before_or_worse) => {
@@ -100,7 +105,6 @@ async fn apply_new(
         transaction.rollback().await?;
         return Ok(None);
     }
-    announce(&mut transaction, results_topic, &postings).await?;
     transaction.commit().await?;
     let since = locked.elapsed();
     for (event, outcome) in events.iter().zip(&mut outcomes) {
@@ -129,11 +133,15 @@ async fn apply_any(
     if !postings.is_empty() {
         let changes = Changes::of(&postings);
         let planned = changes.rows();
-        let written = sql::post(&mut transaction, &changes, false).await?.rows;
+        let results = Results {
+            topic: results_topic,
+            events: &results(&postings)?,
+        };
+        let posted = sql::post(&mut transaction, &changes, results, false).await?;
+        let written = posted.rows;
         if written != planned {
             return Err(ApplyError::RowsAffected { planned, written });
         }
-        announce(&mut transaction, results_topic, &postings).await?;
     }
     transaction.commit().await?;
     let since = read.elapsed();
@@ -156,24 +164,12 @@ fn accounts_of(events: &[Event]) -> Vec<Uuid> {
     ids.collect::<BTreeSet<_>>().into_iter().collect()
 }
 
-/// Writes the events that tell how transactions ended.
-async fn announce(
-    connection: &mut PgConnection,
-    results_topic: &str,
-    postings: &[(&Event, Posting)],
-) -> Result<(), ApplyError> {
-    let results = postings
+/// The events that tell how transactions ended.
+fn results(postings: &[(&Event, Posting)]) -> Result<Vec<OutboxEvent>, serde_json::Error> {
+    postings
         .iter()
         .map(|(event, posting)| result(&event.transaction, *posting))
-        .collect::<Result<Vec<_>, _>>()?;
-    let written = outbox::insert(connection, results_topic, &results).await?;
-    if usize::try_from(written) != Ok(results.len()) {
-        return Err(ApplyError::ResultsAffected {
-            planned: results.len(),
-            written,
-        });
-    }
-    Ok(())
+        .collect()
 }
 
 /// The event that tells how a transaction ended.

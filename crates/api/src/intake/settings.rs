@@ -5,7 +5,7 @@ use clap::Args;
 pub struct IntakeSettings {
     /// Lanes that write at the same time, each over a database connection of its own; fewer lanes
     /// make larger batches, which cost less a transaction. One keeps one core of the database busy
-    #[arg(long, env, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
+    #[arg(long, env, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=64))]
     pub intake_lanes: u32,
 
     /// Most transactions written in one database transaction

@@ -19,6 +19,8 @@ pub struct Rows {
     pub accounts: i64,
     /// Transactions that became final.
     pub transactions: i64,
+    /// Events that tell of them.
+    pub results: i64,
 }
 
 #[derive(Debug, Default)]
@@ -83,6 +85,7 @@ impl Changes {
             entries: count(&self.entries.transaction_ids),
             accounts: count(&self.accounts.ids),
             transactions: count(&self.transactions.ids),
+            results: count(&self.transactions.ids),
         }
     }
 }

@@ -26,14 +26,6 @@ pub enum ApplyError {
         /// What the database did.
         written: Rows,
     },
-    /// Not every result event is in the outbox: something there swallows rows.
-    #[error("{written} result events written where {planned} were planned")]
-    ResultsAffected {
-        /// How many there are.
-        planned: usize,
-        /// How many the database took.
-        written: u64,
-    },
     /// A result event could not be written as JSON.
     #[error("a result event could not be written as JSON")]
     Payload(#[from] serde_json::Error),
@@ -60,7 +52,7 @@ impl ApplyError {
     pub fn verdict(&self, events: usize) -> Verdict {
         match self {
             Self::Inapplicable { index, .. } => Verdict::Refuse(*index),
-            Self::RowsAffected { .. } | Self::ResultsAffected { .. } | Self::Payload(_) => {
+            Self::RowsAffected { .. } | Self::Payload(_) => {
                 Verdict::Halt
             }
             Self::Database(error) if is_serialization_failure(error) => Verdict::Collision,

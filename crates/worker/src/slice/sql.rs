@@ -2,9 +2,12 @@
 
 use std::collections::{HashMap, HashSet};
 
-use common::types::{
-    AccountId, AccountStatus, AmountCents, Currency, EventId, TransactionId, TransactionStatus,
-    TransactionType,
+use common::{
+    outbox::{self, AGGREGATE_TYPE, OutboxEvent},
+    types::{
+        AccountId, AccountStatus, AmountCents, Currency, EventId, TransactionId, TransactionStatus,
+        TransactionType,
+    },
 };
 use sqlx::PgConnection;
 use uuid::Uuid;
@@ -118,6 +121,13 @@ pub(super) async fn close_events(
     Ok(unseen.into_iter().map(EventId).collect())
 }
 
+/// The events that tell how transactions ended, in the order of their slice.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Results<'a> {
+    pub(super) topic: &'a str,
+    pub(super) events: &'a [OutboxEvent],
+}
+
 /// What [`post`] did.
 pub(super) struct Posted {
     pub(super) rows: Rows,
@@ -125,8 +135,8 @@ pub(super) struct Posted {
     pub(super) ages_seconds: HashMap<TransactionId, f64>,
 }
 
-/// Writes what was decided, in one round trip: entries, balances and final states; and where they are
-/// not closed yet ([`close_events`]), the events, of which one that was closed before is a unique
+/// Writes what was decided, in one round trip: entries, balances, final states and the events that tell
+/// of them; and where they are not closed yet ([`close_events`]), the events, of which one that was closed before is a unique
 /// violation.
 ///
 /// A transaction is written only if its row says what its event says, and is not final: that keeps a
@@ -136,6 +146,7 @@ pub(super) struct Posted {
 pub(super) async fn post(
     connection: &mut PgConnection,
     changes: &Changes,
+    results: Results<'_>,
     closes_events: bool,
 ) -> Result<Posted, sqlx::Error> {
     let Changes {
@@ -143,6 +154,7 @@ pub(super) async fn post(
         accounts,
         transactions,
     } = changes;
+    let announced = outbox::Columns::of(results.events);
     let currencies: Vec<&str> = transactions
         .currencies
         .iter()
@@ -181,9 +193,21 @@ pub(super) async fn post(
                   AND transactions.status IN ('PENDING', 'PROCESSING')
                RETURNING transactions.id,
                          extract(epoch FROM clock_timestamp() - created_at)::float8 AS age_seconds
+           ), announced AS (
+               INSERT INTO outbox_events (event_id, account_id, aggregate_id, lane, topic,
+                                          partition_key, aggregate_type, event_type, payload)
+               SELECT event_id, account_id, aggregate_id, lane, $17, account_id::text, $18,
+                      event_type, payload::json
+                 FROM unnest($19::uuid[], $20::uuid[], $21::uuid[], $22::smallint[], $23::text[],
+                             $24::text[]) WITH ORDINALITY
+                      AS event (event_id, account_id, aggregate_id, lane, event_type, payload,
+                                position)
+                ORDER BY position
+               RETURNING 1
            )
            SELECT (SELECT count(*) FROM entry) AS "entries!",
                   (SELECT count(*) FROM account) AS "accounts!",
+                  (SELECT count(*) FROM announced) AS "results!",
                   count(*) AS "transactions!",
                   coalesce(array_agg(id), '{}') AS "ids!",
                   coalesce(array_agg(age_seconds), '{}') AS "ages_seconds!: Vec<f64>"
@@ -204,6 +228,14 @@ pub(super) async fn post(
         &transactions.statuses as &[&str],
         &transactions.failure_reasons as &[Option<&str>],
         closes_events,
+        results.topic,
+        AGGREGATE_TYPE,
+        &announced.event_ids,
+        &announced.account_ids,
+        &announced.aggregate_ids,
+        &announced.lanes,
+        &announced.types as &[&str],
+        &announced.payloads as &[&str],
     )
     .fetch_one(connection)
     .await?;
@@ -213,6 +245,7 @@ pub(super) async fn post(
             entries: posted.entries,
             accounts: posted.accounts,
             transactions: posted.transactions,
+            results: posted.results,
         },
         ages_seconds: ids.zip(posted.ages_seconds).collect(),
     })
