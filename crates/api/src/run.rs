@@ -106,8 +106,8 @@ impl Service {
         self.end().await;
     }
 
-    /// Writes what the intake still holds, then ends everything behind the app. Hints to the
-    /// publisher are sent until the last batch is written.
+    /// Writes what the intake still holds, then ends everything behind the app. The hint of the last
+    /// batch may stay unsent: the publisher looks by itself, too.
     pub async fn end(self) {
         drop(self.app);
         self.lanes.close();

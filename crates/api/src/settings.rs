@@ -139,6 +139,7 @@ mod tests {
             ("--transactions-topic=a b", "TRANSACTIONS_TOPIC"),
             ("--database-url=nonsense", "DATABASE_URL"),
             ("--api-keys-refresh-ms=60000", "API_KEYS_REFRESH_MS"),
+            ("--runtime-threads=1025", "RUNTIME_THREADS"),
             ("--list-examined-rows-max=1", "LIST_EXAMINED_ROWS_MAX"),
         ];
         for (flag, variable) in table {

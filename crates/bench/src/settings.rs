@@ -67,7 +67,7 @@ pub struct RunSettings {
         long,
         value_enum,
         value_delimiter = ',',
-        default_value = "intake,sustained,hot-account,batches,idle,drain"
+        default_value = "intake,batches,drain,sustained,hot-account,idle"
     )]
     pub sections: Vec<SectionName>,
 

@@ -19,7 +19,8 @@ const CORES_A_THREAD: usize = 2;
 /// On how many threads a service runs.
 #[derive(Args, Clone, Copy, Debug)]
 pub struct RuntimeSettings {
-    /// Threads that run the service's tasks; 0 is half of the machine's cores, at least 1
+    /// Threads that run the service's tasks (the api's intake has one more); 0 is half of the
+    /// machine's cores, at least 1
     #[arg(long, env, default_value_t = 0, value_parser = clap::value_parser!(u16).range(0..=1_024))]
     pub runtime_threads: u16,
 }
@@ -92,7 +93,10 @@ fn cores() -> usize {
 
 #[cfg(test)]
 mod tests {
-    use tokio::task::{spawn, yield_now};
+    use tokio::{
+        runtime::RuntimeFlavor,
+        task::{spawn, yield_now},
+    };
 
     use super::*;
 
@@ -130,8 +134,21 @@ mod tests {
     }
 
     #[test]
-    fn there_is_a_thread_however_few_cores_there_are() {
-        assert!(RuntimeSettings { runtime_threads: 0 }.threads() >= 1);
+    fn one_thread_hands_nothing_over() {
+        let flavor = |runtime_threads| {
+            let settings = RuntimeSettings { runtime_threads };
+            settings
+                .run(async { Handle::current().runtime_flavor() })
+                .unwrap()
+        };
+        assert_eq!(flavor(1), RuntimeFlavor::CurrentThread);
+        assert_eq!(flavor(2), RuntimeFlavor::MultiThread);
+    }
+
+    #[test]
+    fn there_is_a_thread_for_every_two_cores_and_one_for_one() {
+        let threads = RuntimeSettings { runtime_threads: 0 }.threads();
+        assert_eq!(threads, (cores() / 2).max(1));
         assert_eq!(RuntimeSettings { runtime_threads: 3 }.threads(), 3);
     }
 }

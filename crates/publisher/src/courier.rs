@@ -26,7 +26,7 @@ use tokio::{
 use tracing::{debug, warn};
 pub(crate) use verdict::{NotSent, Verdict};
 
-use crate::cycle::Hinted;
+use crate::hinted::Hinted;
 
 /// Most bytes of rows that wait in a producer, in KiB: it bounds the service's memory.
 const QUEUE_KBYTES_MAX: u32 = 32 * 1024;

@@ -7,10 +7,10 @@
 mod claim;
 mod couriers;
 mod flights;
-mod hinted;
 mod land;
 mod pace;
 mod polls;
+mod sight;
 mod sql;
 #[cfg(test)]
 mod tests;
@@ -20,7 +20,6 @@ use std::{sync::Arc, time::Duration};
 
 use chrono::Utc;
 use common::types::LaneSet;
-pub(crate) use hinted::Hinted;
 use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 pub(crate) use sql::{SESSION_OPTIONS, remove_unmarked};
 use tokio::{
@@ -42,6 +41,7 @@ use crate::{
     backoff::Backoff,
     courier::Signals,
     health::HealthSide,
+    hinted::Hinted,
     lanes::Ownership,
     settings::{KafkaSettings, PublishingSettings},
     topics::TopicsState,

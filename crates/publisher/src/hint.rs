@@ -11,7 +11,7 @@ use sqlx::{
 use tokio::time::{sleep, timeout};
 use tracing::debug;
 
-use crate::{backoff::Backoff, cycle::Hinted};
+use crate::{backoff::Backoff, hinted::Hinted};
 
 /// How long a connection may be silent before it is asked whether it lives.
 const SILENCE_MAX: Duration = Duration::from_secs(10);

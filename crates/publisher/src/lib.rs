@@ -7,6 +7,7 @@ mod database;
 mod gauges;
 mod health;
 mod hint;
+mod hinted;
 mod housekeeping;
 mod lag;
 mod lanes;

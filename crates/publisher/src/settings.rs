@@ -95,15 +95,15 @@ pub struct KafkaSettings {
 #[derive(Clone, Debug, clap::Args)]
 pub struct PublishingSettings {
     /// Most rows of one lane on their way to the broker at once
-    #[arg(long, env, default_value_t = 500, value_parser = value_parser!(u16).range(1..=10_000))]
+    #[arg(long, env, default_value_t = 2_000, value_parser = value_parser!(u16).range(1..=10_000))]
     pub publish_lane_rows_max: u16,
 
     /// Most rows of all lanes on their way to the broker at once
     #[arg(long, env, default_value_t = 8_192, value_parser = value_parser!(u32).range(64..=100_000))]
     pub publish_rows_max: u32,
 
-    /// The longest time between two looks for new rows while there are none, in milliseconds; the
-    /// api's hint wakes the publisher sooner
+    /// The longest time between two looks for new rows in all lanes, in milliseconds; a hint of the
+    /// api or the worker makes the publisher look into the lanes it names sooner
     #[arg(long, env, default_value_t = 1_000, value_parser = value_parser!(u64).range(10..=60_000))]
     pub poll_interval_max_ms: u64,
 

@@ -19,7 +19,7 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use crate::{cycle::Hinted, health::HealthSide, quiet::Quiet, settings::KafkaSettings};
+use crate::{health::HealthSide, hinted::Hinted, quiet::Quiet, settings::KafkaSettings};
 
 /// How long a question to the brokers may take.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);

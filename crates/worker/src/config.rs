@@ -157,7 +157,7 @@ mod tests {
     fn defaults_are_valid_and_in_force() {
         let config: Config = parse_from(&["worker"]).unwrap();
         assert_eq!(config.slices.worker_isolation, Isolation::Serializable);
-        assert_eq!(config.slices.slice_events_max, 500);
+        assert_eq!(config.slices.slice_events_max, 1_000);
         assert_eq!(
             config.processed_events_retention(),
             Some(Duration::from_hours(720))

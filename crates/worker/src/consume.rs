@@ -33,9 +33,14 @@ use tracing::{debug, warn};
 
 use crate::{config::KafkaSettings, event::Event};
 
-/// How long work on a slice may take before the consumer is polled beside it, so that rebalances
-/// go on. Most slices are done long before; pausing for each would throw away what was prefetched.
+/// How long work on a slice may take before the consumer is paused, and polled beside it so that
+/// rebalances go on. Most slices are done long before; pausing for each would throw away what was
+/// prefetched.
 const UNPOLLED_MAX: Duration = Duration::from_millis(500);
+
+/// How often the client is asked before it counts as having nothing: asked once, it says so as well when
+/// it has just told of a commit's end.
+const POLLS_MAX: u32 = 3;
 
 /// How long nothing may come before it is looked whether a failed commit is to be made up for.
 const IDLE_MAX: Duration = Duration::from_secs(1);
@@ -92,6 +97,12 @@ impl Intake {
         &self.topic
     }
 
+    /// How many records were read ahead and wait for the next slice.
+    #[must_use]
+    pub fn held(&self) -> usize {
+        self.held.len()
+    }
+
     /// Waits until there is something, then takes all that is there, up to a slice. A lone event
     /// waits for no other. Comes back empty when partitions were assigned, when nothing came for a
     /// while, or at the stop token.
@@ -101,7 +112,7 @@ impl Intake {
         // What came before its partition was revoked is another member's now.
         let context = Arc::clone(self.consumer.context());
         self.held.retain(|received| context.owns(received.place()));
-        if self.held.is_empty() {
+        if self.held.is_empty() && self.fatal.is_none() {
             let consumer = Arc::clone(&self.consumer);
             select! {
                 biased;
@@ -129,7 +140,7 @@ impl Intake {
     fn next_waiting(&mut self) -> Option<Received> {
         if self.held.is_empty() {
             let consumer = Arc::clone(&self.consumer);
-            let record = consumer.recv().now_or_never()?;
+            let record = (0..POLLS_MAX).find_map(|_| consumer.recv().now_or_never())?;
             self.take(record);
         }
         self.held.pop_front()

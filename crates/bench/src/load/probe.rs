@@ -10,6 +10,8 @@ use super::{
     thread::on_own_thread,
 };
 
+/// The pause before the first look at a transaction, which is never done so soon.
+pub const FIRST_LOOK: Duration = Duration::from_millis(2);
 /// The pause between two looks at a transaction. Shorter ones would be more exact, and would take CPU
 /// from the services that the transaction is on its way through.
 pub const POLL: Duration = Duration::from_micros(500);
@@ -72,6 +74,7 @@ impl Probe {
         let id = transaction_id(&answer.body).context("an answer without id")?;
         tally.acknowledged.push(id);
         let path: Uri = format!("/v1/transactions/{id}").parse()?;
+        pause(FIRST_LOOK);
         while !is_processed(&connection.get(&path).await?.body) {
             if started.elapsed() > PATIENCE {
                 bail!("{id} was not processed within {} s", PATIENCE.as_secs());

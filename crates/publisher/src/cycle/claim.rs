@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::{
     Cycle, Outcome,
     flights::{Route, SentRow},
-    hinted::Sight,
+    sight::Sight,
     sql::{self, PendingRow},
 };
 use crate::courier::{NotSent, Parcel, Verdict};

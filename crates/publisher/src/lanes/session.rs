@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use super::{Ownership, ownership::Plan, sql};
-use crate::{backoff::Backoff, cycle::Hinted, health::HealthSide};
+use crate::{backoff::Backoff, health::HealthSide, hinted::Hinted};
 
 /// A session that is silent for longer than the lease is closed by the server, which frees its
 /// locks: of a frozen process, or of one the network cut off.

@@ -52,9 +52,7 @@ impl ApplyError {
     pub fn verdict(&self, events: usize) -> Verdict {
         match self {
             Self::Inapplicable { index, .. } => Verdict::Refuse(*index),
-            Self::RowsAffected { .. } | Self::Payload(_) => {
-                Verdict::Halt
-            }
+            Self::RowsAffected { .. } | Self::Payload(_) => Verdict::Halt,
             Self::Database(error) if is_serialization_failure(error) => Verdict::Collision,
             Self::Database(error) => match ErrorClass::of(error) {
                 ErrorClass::Transient => Verdict::Away,

@@ -149,11 +149,8 @@ pub(super) async fn post(
     results: Results<'_>,
     closes_events: bool,
 ) -> Result<Posted, sqlx::Error> {
-    let Changes {
-        entries,
-        accounts,
-        transactions,
-    } = changes;
+    let (entries, accounts) = (&changes.entries, &changes.accounts);
+    let transactions = &changes.transactions;
     let announced = outbox::Columns::of(results.events);
     let currencies: Vec<&str> = transactions
         .currencies

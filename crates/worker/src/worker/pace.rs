@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 /// nobody.
 const PER_EVENT: Duration = Duration::from_micros(200);
 /// The longest time from slice to slice that is waited for the sake of a crowd.
-const INTERVAL_MAX: Duration = Duration::from_millis(40);
+const INTERVAL_MAX: Duration = Duration::from_millis(80);
 /// How long a slice is left to settle while slices collide.
 const SETTLE: Duration = Duration::from_millis(40);
 /// How long after a collision slices are left to settle.

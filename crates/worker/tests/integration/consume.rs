@@ -1,13 +1,16 @@
 //! From the topic to the ledger, on a real broker and a real database.
 
+use std::time::Duration;
+
 use common::{
     outbox::CHANNEL,
     types::{Lane, LaneSet, TransactionId},
 };
 use metrics_exporter_prometheus::PrometheusBuilder;
 use sqlx::{PgPool, postgres::PgListener};
-use tokio::time::timeout;
-use worker::event::Event;
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use worker::{consume::Intake, event::Event};
 
 use crate::support::{kafka::*, *};
 
@@ -105,6 +108,66 @@ async fn two_members_share_the_partitions_and_one_takes_over_from_the_other(pool
     })
     .await;
     second.stop().await;
+    assert_books_balance(&pool).await;
+    assert_posted_in_order(&pool, &events).await;
+}
+
+#[sqlx::test(migrator = "common::db::MIGRATOR")]
+async fn while_a_full_slice_is_worked_on_the_next_one_is_read_and_no_more(pool: PgPool) {
+    let stream = Stream::new(1).await;
+    let account = account(&pool, 0).await;
+    for _ in 0..20 {
+        let event = accept(&pool, account, CREDIT, 1).await;
+        stream.publish(0, &event).await;
+    }
+    let mut intake = Intake::join(&stream.config(&pool).kafka, 5).unwrap();
+    let never = CancellationToken::new();
+    let read = timeout(PATIENCE, async {
+        while intake.collect(&never).await.events.len() < 5 {}
+        while intake.held() < 5 {
+            intake.serve_during(sleep(Duration::from_millis(10))).await;
+        }
+    });
+    read.await.expect("a slice is read ahead");
+    intake.serve_during(sleep(Duration::from_millis(10))).await;
+    assert_eq!(intake.held(), 5);
+    assert_eq!(intake.collect(&never).await.events.len(), 5);
+    intake.leave().await;
+}
+
+#[sqlx::test(migrator = "common::db::MIGRATOR")]
+async fn what_is_read_while_a_full_slice_waits_is_posted_behind_it_in_order(pool: PgPool) {
+    let stream = Stream::new(2).await;
+    let accounts = [account(&pool, 0).await, account(&pool, 0).await];
+    let mut events = Vec::new();
+    for number in 0..60 {
+        let at = number % 2;
+        let event = accept(&pool, accounts[at], CREDIT, 1).await;
+        stream.publish(i32::try_from(at).unwrap(), &event).await;
+        events.push(event);
+    }
+    let mut holder = pool.begin().await.unwrap();
+    sqlx::query("SELECT FROM accounts WHERE id = ANY($1) FOR UPDATE")
+        .bind(accounts.map(|account| account.0))
+        .execute(&mut *holder)
+        .await
+        .unwrap();
+    let mut config = stream.config(&pool);
+    config.slices.slice_events_max = 5;
+    let worker = Running::start(&config);
+    let waiting = "SELECT count(*) FROM pg_stat_activity
+                    WHERE datname = current_database() AND application_name = 'worker'
+                      AND wait_event_type = 'Lock'";
+    eventually("a slice waits for its accounts", async || {
+        count(&pool, waiting).await == 1
+    })
+    .await;
+    holder.rollback().await.unwrap();
+    eventually("all are posted", async || {
+        balances(&pool, &accounts).await == 60
+    })
+    .await;
+    worker.stop().await;
     assert_books_balance(&pool).await;
     assert_posted_in_order(&pool, &events).await;
 }
