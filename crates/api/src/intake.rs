@@ -2,7 +2,7 @@
 //!
 //! A request waits in a bounded queue. A few lanes, chosen by account, each take everything that
 //! waits for them and write it in one SERIALIZABLE statement. No timer is involved: a lone request
-//! is written at once, a crowd shares a commit.
+//! is written at once, a crowd shares a commit. While batches are small, the lanes take turns.
 
 mod added;
 mod answer;
@@ -33,7 +33,7 @@ use tokio::{
 use tokio_util::task::TaskTracker;
 
 use self::{
-    lane::Lane,
+    lane::{Lane, SmallBatches},
     queue::{Bound, Ticket, Waiting, ticket},
     write::Writer,
 };
@@ -77,6 +77,7 @@ impl Intake {
         runtime: &Handle,
     ) -> Self {
         let bound = Bound::new(settings.intake_queue_rows_max);
+        let small_batches = SmallBatches::one_at_a_time();
         let lanes = (0..settings.intake_lanes).map(|_| {
             let (sender, receiver) = mpsc::unbounded_channel();
             let writer = Writer::new(
@@ -88,6 +89,7 @@ impl Intake {
             let lane = Lane::new(
                 receiver,
                 bound.clone(),
+                small_batches.clone(),
                 writer,
                 settings.intake_batch_rows_max,
             );

@@ -139,7 +139,7 @@ pub struct SearchSettings {
     pub estimate_seconds: u64,
 
     /// Sustained: most transactions accepted and not finished during the estimate
-    #[arg(long, default_value_t = 4_000)]
+    #[arg(long, default_value_t = 12_000)]
     pub estimate_backlog: u64,
 
     /// Sustained: how long a trial at a constant rate takes, in seconds [with --quick: 10]
@@ -218,7 +218,7 @@ impl GrowthSearch {
         SearchSettings {
             open_loop_connections: 256,
             estimate_seconds: self.estimate_seconds,
-            estimate_backlog: 4_000,
+            estimate_backlog: 12_000,
             trial_seconds: self.trial_seconds,
             trials_max: self.trials_max,
         }
