@@ -56,7 +56,7 @@ pub struct NewTransaction {
 /// The way into the database for new transactions. Clones share one queue.
 #[derive(Clone, Debug)]
 pub struct Intake {
-    lanes: Arc<[mpsc::UnboundedSender<Waiting>]>,
+    lanes: Arc<[mpsc::UnboundedSender<Vec<Waiting>>]>,
     bound: Bound,
     deadline: Duration,
 }
@@ -114,7 +114,9 @@ impl Intake {
             .enter(1)
             .map_err(|Overloaded| IntakeError::Overloaded)?;
         let deadline = Instant::now() + self.deadline;
-        await_answer(self.enqueue(new), deadline).await
+        let (lane, waiting, ticket) = self.ticket(new);
+        self.enqueue(lane, vec![waiting]);
+        await_answer(ticket, deadline).await
     }
 
     /// Writes many, each by itself; those of one account in the order given. The answers stand in
@@ -128,7 +130,16 @@ impl Intake {
     ) -> Result<Vec<Result<Outcome, IntakeError>>, Overloaded> {
         self.bound.enter(items.len())?;
         let deadline = Instant::now() + self.deadline;
-        let tickets: Vec<_> = items.into_iter().map(|item| self.enqueue(item)).collect();
+        let mut by_lane: Vec<_> = self.lanes.iter().map(|_| Vec::new()).collect();
+        let mut tickets = Vec::with_capacity(items.len());
+        for item in items {
+            let (lane, waiting, ticket) = self.ticket(item);
+            by_lane[lane].push(waiting);
+            tickets.push(ticket);
+        }
+        for (lane, rows) in by_lane.into_iter().enumerate() {
+            self.enqueue(lane, rows);
+        }
         let mut answers = Vec::with_capacity(tickets.len());
         for ticket in tickets {
             answers.push(await_answer(ticket, deadline).await);
@@ -136,17 +147,24 @@ impl Intake {
         Ok(answers)
     }
 
-    fn enqueue(&self, new: NewTransaction) -> Ticket {
+    /// The row's lane, what is put into its queue, and what its caller waits with.
+    fn ticket(&self, new: NewTransaction) -> (usize, Waiting, Ticket) {
         let lane = common::types::Lane::of(new.account_id).number();
         let lane = usize::try_from(lane).unwrap_or_default() % self.lanes.len();
         // The id is made once, here, and kept over every retry: a row found under it later was
         // written for this very request.
         let (waiting, ticket) = ticket(TransactionId::new(), new);
-        // A lane that is gone has dropped its receiver, and the ticket tells.
-        if self.lanes[lane].send(waiting).is_err() {
-            self.bound.leave(1);
+        (lane, waiting, ticket)
+    }
+
+    /// Rows that come together are put into the queue together: the lane, on a thread of its own, would
+    /// write the first of them alone.
+    fn enqueue(&self, lane: usize, rows: Vec<Waiting>) {
+        let count = rows.len();
+        // A lane that is gone has dropped its receiver, and the tickets tell.
+        if count > 0 && self.lanes[lane].send(rows).is_err() {
+            self.bound.leave(count);
         }
-        ticket
     }
 }
 

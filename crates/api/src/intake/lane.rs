@@ -1,4 +1,4 @@
-use std::{sync::Arc, time::Duration};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use tokio::{
     sync::{Semaphore, SemaphorePermit, mpsc},
@@ -40,7 +40,9 @@ impl SmallBatches {
 /// One of the intake's lanes. An account has one lane, so two batches never cross on a key and an
 /// account's requests are written in the order in which they came.
 pub(super) struct Lane {
-    receiver: mpsc::UnboundedReceiver<Waiting>,
+    receiver: mpsc::UnboundedReceiver<Vec<Waiting>>,
+    /// What came and was not taken yet; its callers may still go away.
+    waiting: VecDeque<Waiting>,
     bound: Bound,
     small_batches: SmallBatches,
     writer: Writer,
@@ -49,7 +51,7 @@ pub(super) struct Lane {
 
 impl Lane {
     pub(super) fn new(
-        receiver: mpsc::UnboundedReceiver<Waiting>,
+        receiver: mpsc::UnboundedReceiver<Vec<Waiting>>,
         bound: Bound,
         small_batches: SmallBatches,
         writer: Writer,
@@ -57,6 +59,7 @@ impl Lane {
     ) -> Self {
         Self {
             receiver,
+            waiting: VecDeque::new(),
             bound,
             small_batches,
             writer,
@@ -67,25 +70,38 @@ impl Lane {
     /// Writes what waits until nobody can send any more. It runs in a task of its own: a caller
     /// that goes away takes no batch with it.
     pub(super) async fn run(mut self) {
-        // What waits stays in the queue until its turn: until then its callers may go away.
-        while let Some(first) = self.receiver.recv().await {
-            let small_batches = self.small_batches.clone();
-            let _turn = small_batches.turn(1 + self.receiver.len()).await;
-            let rows = self.take_waiting(first);
+        let small_batches = self.small_batches.clone();
+        while self.has_waiting().await {
+            let _turn = small_batches.turn(self.waiting.len()).await;
+            let rows = self.take_waiting();
             self.writer.write(rows).await;
         }
     }
 
-    /// This one and all that wait behind it, up to the batch's bound.
-    fn take_waiting(&mut self, first: Waiting) -> Vec<Row> {
-        let mut waiting = vec![first];
-        while waiting.len() < self.batch_rows_max
-            && let Ok(next) = self.receiver.try_recv()
+    /// Waits until something waits. Nothing ever will if this is false.
+    async fn has_waiting(&mut self) -> bool {
+        if self.waiting.is_empty()
+            && let Some(rows) = self.receiver.recv().await
         {
-            waiting.push(next);
+            self.waiting.extend(rows);
         }
-        self.bound.leave(waiting.len());
-        waiting.into_iter().filter_map(Waiting::take).collect()
+        self.gather();
+        !self.waiting.is_empty()
+    }
+
+    fn gather(&mut self) {
+        while let Ok(rows) = self.receiver.try_recv() {
+            self.waiting.extend(rows);
+        }
+    }
+
+    /// All that waits, up to the batch's bound.
+    fn take_waiting(&mut self) -> Vec<Row> {
+        self.gather();
+        let count = self.waiting.len().min(self.batch_rows_max);
+        self.bound.leave(count);
+        let taken = self.waiting.drain(..count);
+        taken.filter_map(Waiting::take).collect()
     }
 }
 

@@ -8,6 +8,7 @@ use axum::{
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use sqlx::PgPool;
+use uuid::Uuid;
 
 use crate::harness::{Api, settings};
 
@@ -234,7 +235,7 @@ async fn a_database_that_does_not_answer_is_unavailable_and_says_nothing_of_itse
 #[sqlx::test(migrator = "common::db::MIGRATOR")]
 async fn a_database_that_answers_too_late_is_a_timeout(pool: PgPool) {
     let api = Api::with(pool.clone(), &["--http-request-timeout-ms=100"]).await;
-    let account = api.open_account("EUR").await;
+    let account = Uuid::now_v7();
     let mut lock = pool.begin().await.unwrap();
     sqlx::query("LOCK TABLE accounts IN ACCESS EXCLUSIVE MODE")
         .execute(&mut *lock)

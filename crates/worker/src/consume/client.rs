@@ -43,7 +43,7 @@ pub(super) fn group_member(settings: &KafkaSettings) -> KafkaResult<StreamConsum
         // New partitions of the topic are noticed within this.
         .set("topic.metadata.refresh.interval.ms", "10000")
         // What is prefetched, over all partitions; the worker holds no more than this of a backlog.
-        .set("queued.max.messages.kbytes", "8192")
+        .set("queued.max.messages.kbytes", "6144")
         // A full queue empties within a fraction of a second; the default would let it stay empty
         // for the rest of one.
         .set("fetch.queue.backoff.ms", "10")
