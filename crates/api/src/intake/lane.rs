@@ -12,7 +12,7 @@ use super::{
 
 /// From so many rows on a batch is written beside another lane's: what it costs besides its rows is
 /// then too little to be worth a wait.
-const LARGE_BATCH_ROWS: usize = 128;
+const LARGE_BATCH_ROWS: usize = 32;
 
 /// The longest wait for the turn: a batch that is tried again must not hold up the other lanes.
 const TURN_WAIT_MAX: Duration = Duration::from_millis(20);
