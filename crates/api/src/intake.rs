@@ -62,7 +62,8 @@ pub struct Intake {
 }
 
 impl Intake {
-    /// Starts the lanes, on a runtime of the caller's choice. They end when every clone of the intake is gone and the queue is written.
+    /// Starts the lanes, on a runtime of the caller's choice. They end when every clone of the intake
+    /// is gone and the queue is written.
     ///
     /// The pool's sessions have to be SERIALIZABLE by default, and it should hold a connection for
     /// each lane; one that says nothing for `answer_timeout` counts as dead.

@@ -1,7 +1,7 @@
 //! The outbox row: the api and the worker write it, the publisher reads it.
 //!
-//! They write it within larger statements of their own, one round trip each; [`insert`] is for rows that
-//! come by themselves (`publisher resend`).
+//! They write it within larger statements of their own, one round trip each; [`insert`] is for rows
+//! that come by themselves (`publisher resend`).
 //!
 //! A row is written in the transaction that makes its event true, so an event leaves if and only if
 //! what it tells happened.

@@ -1,5 +1,5 @@
-//! Hears the hint that rows were written, and to which lanes. A lost hint costs time, never an event: the publisher
-//! polls anyway.
+//! Hears the hint that rows were written, and to which lanes. A lost hint costs time, never an event:
+//! the publisher polls anyway.
 
 use std::{sync::Arc, time::Duration};
 

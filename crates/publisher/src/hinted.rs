@@ -75,16 +75,16 @@ impl Hinted {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use common::types::Lane;
 
     use super::*;
 
-    fn lane(number: i16) -> Lane {
+    pub(crate) fn lane(number: i16) -> Lane {
         Lane::from_number(number).unwrap()
     }
 
-    fn lanes(numbers: impl IntoIterator<Item = i16>) -> LaneSet {
+    pub(crate) fn lanes(numbers: impl IntoIterator<Item = i16>) -> LaneSet {
         numbers.into_iter().map(lane).collect()
     }
 

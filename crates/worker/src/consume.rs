@@ -38,8 +38,8 @@ use crate::{config::KafkaSettings, event::Event};
 /// prefetched.
 const UNPOLLED_MAX: Duration = Duration::from_millis(500);
 
-/// How often the client is asked before it counts as having nothing: asked once, it says so as well when
-/// it has just told of a commit's end.
+/// How often the client is asked before it counts as having nothing: asked once, it says so as well
+/// when it has just told of a commit's end.
 const POLLS_MAX: u32 = 3;
 
 /// How long nothing may come before it is looked whether a failed commit is to be made up for.

@@ -15,8 +15,8 @@ use crate::{
 /// What section 11 of the design asks for.
 const P50_BUDGET_MS: f64 = 5.0;
 const P99_BUDGET_MS: f64 = 20.0;
-/// Between two probes: long enough that each finds the system at rest. Behind a transaction that is PROCESSED
-/// its result is still sent and acknowledged, and its outbox row removed.
+/// Between two probes: long enough that each finds the system at rest. Behind a transaction that is
+/// PROCESSED its result is still sent and acknowledged, and its outbox row removed.
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// From a POST to the GET that says PROCESSED, with nothing else to do.

@@ -71,14 +71,7 @@ impl Sight {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn lane(number: i16) -> Lane {
-        Lane::from_number(number).unwrap()
-    }
-
-    fn lanes(numbers: impl IntoIterator<Item = i16>) -> LaneSet {
-        numbers.into_iter().map(lane).collect()
-    }
+    use crate::hinted::tests::{lane, lanes};
 
     /// A claim of lanes 1 to 3, at most 2 rows of each, at most 5 in all.
     fn sight() -> Sight {

@@ -135,9 +135,9 @@ pub(super) struct Posted {
     pub(super) ages_seconds: HashMap<TransactionId, f64>,
 }
 
-/// Writes what was decided, in one round trip: entries, balances, final states and the events that tell
-/// of them; and where they are not closed yet ([`close_events`]), the events, of which one that was closed before is a unique
-/// violation.
+/// Writes what was decided, in one round trip: entries, balances, final states and the events that
+/// tell of them. Where the slice's events are not closed yet ([`close_events`]) it closes them; one
+/// that was closed before is a unique violation.
 ///
 /// A transaction is written only if its row says what its event says, and is not final: that keeps a
 /// final one as it is, even against a decision made from something stale, and a forged event from
