@@ -3,6 +3,7 @@
 
 pub mod admin;
 pub mod db;
+pub mod faults;
 pub mod outbox;
 pub mod runtime;
 pub mod settings;

@@ -1,6 +1,7 @@
-//! SIGTERM or SIGINT, then: stop taking work, drain with a deadline, cancel.
+//! SIGTERM or SIGINT, then: stop taking work, drain with a deadline, cancel. A second signal ends the
+//! process at once.
 
-use std::{future::Future, io, time::Duration};
+use std::{future::Future, io, process::exit, time::Duration};
 
 use clap::Args;
 use tokio::{
@@ -19,7 +20,9 @@ pub struct ShutdownSettings {
     pub shutdown_grace_ms: u64,
 }
 
-/// A token that is cancelled at SIGTERM or SIGINT: stop taking work.
+/// A token that is cancelled at SIGTERM or SIGINT: stop taking work. A second signal exits the process
+/// at once, with 128 and the signal's number as a shell has it: what was under way is lost as in a
+/// crash, which loses nothing that was acknowledged.
 ///
 /// # Errors
 /// If the process may not install signal handlers.
@@ -29,12 +32,18 @@ pub fn on_signal() -> io::Result<CancellationToken> {
     let token = CancellationToken::new();
     let cancel = token.clone();
     tokio::spawn(async move {
-        let name = tokio::select! {
-            _ = terminate.recv() => "SIGTERM",
-            _ = interrupt.recv() => "SIGINT",
+        let mut next = async || {
+            tokio::select! {
+                _ = terminate.recv() => ("SIGTERM", 15),
+                _ = interrupt.recv() => ("SIGINT", 2),
+            }
         };
+        let (name, _) = next().await;
         info!(signal = name, "shutting down: no new work is taken");
         cancel.cancel();
+        let (name, number) = next().await;
+        warn!(signal = name, "a second signal: exiting at once");
+        exit(128 + number);
     });
     Ok(token)
 }

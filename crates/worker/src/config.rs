@@ -50,6 +50,10 @@ pub struct Config {
     #[command(flatten)]
     pub kafka: KafkaSettings,
 
+    /// What happens to events that cannot be applied.
+    #[command(flatten)]
+    pub failures: FailureSettings,
+
     /// How long closed events are remembered, as a number with ms, s, m, h or d; 0 keeps them for
     /// ever. Longer than the topic keeps its records, with a margin
     #[arg(long, env, default_value = "30d", value_parser = duration)]
@@ -84,6 +88,32 @@ pub struct SliceSettings {
     pub slice_events_max: u32,
 }
 
+/// What happens to events that cannot be applied.
+#[derive(Args, Clone, Copy, Debug)]
+pub struct FailureSettings {
+    /// Retries of an event behind its first attempt, before it becomes a dead letter
+    #[arg(long, env, default_value_t = 5, value_parser = clap::value_parser!(u32).range(0..=100))]
+    pub retries_max: u32,
+
+    /// Longest pause before an event's first retry, in milliseconds; it doubles with each retry, and
+    /// any part of it is taken at random
+    #[arg(long, env, default_value_t = 200, value_parser = clap::value_parser!(u64).range(1..=600_000))]
+    pub retry_pause_first_ms: u64,
+
+    /// Longest pause before any retry of an event, in milliseconds
+    #[arg(long, env, default_value_t = 30_000, value_parser = clap::value_parser!(u64).range(1..=86_400_000))]
+    pub retry_pause_max_ms: u64,
+
+    /// So many different accounts whose events fail alike, and none applied in between, are a fault of
+    /// the system: the worker waits for it to be mended, and gives up none of them
+    #[arg(long, env, default_value_t = 20, value_parser = clap::value_parser!(u32).range(2..=10_000))]
+    pub systemic_failures_max: u32,
+
+    /// Sends a copy of each business rejection to the dead letter topic, too
+    #[arg(long, env, default_value_t = false, action = clap::ArgAction::Set)]
+    pub dead_letter_rejections: bool,
+}
+
 /// The broker, the topics and the group.
 #[derive(Args, Clone, Debug)]
 pub struct KafkaSettings {
@@ -98,6 +128,10 @@ pub struct KafkaSettings {
     /// The topic of the events that tell what became of transactions
     #[arg(long, env, default_value = "transactions.results", value_parser = topic_name)]
     pub results_topic: String,
+
+    /// The topic of the records that were given up
+    #[arg(long, env, default_value = "transactions.dlq", value_parser = topic_name)]
+    pub dead_letters_topic: String,
 
     /// The consumer group: its members share the topic's partitions
     #[arg(long, env, default_value = "postonce-worker", value_parser = not_empty)]
@@ -138,9 +172,25 @@ impl Config {
     /// # Errors
     /// What is wrong.
     pub fn check(&self) -> Result<(), String> {
-        if self.kafka.transactions_topic == self.kafka.results_topic {
+        let kafka = &self.kafka;
+        if kafka.transactions_topic == kafka.results_topic {
             return Err(
                 "RESULTS_TOPIC (--results-topic): must differ from TRANSACTIONS_TOPIC".to_owned(),
+            );
+        }
+        if [&kafka.transactions_topic, &kafka.results_topic].contains(&&kafka.dead_letters_topic) {
+            return Err(
+                "DEAD_LETTERS_TOPIC (--dead-letters-topic): must differ from TRANSACTIONS_TOPIC and \
+                 RESULTS_TOPIC"
+                    .to_owned(),
+            );
+        }
+        let failures = &self.failures;
+        if failures.retry_pause_max_ms < failures.retry_pause_first_ms {
+            return Err(
+                "RETRY_PAUSE_MAX_MS (--retry-pause-max-ms): must not be shorter than \
+                 RETRY_PAUSE_FIRST_MS"
+                    .to_owned(),
             );
         }
         Ok(())

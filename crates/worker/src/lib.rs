@@ -8,6 +8,7 @@ pub mod health;
 pub mod housekeeping;
 pub mod ledger;
 pub mod metrics;
+pub mod posting;
 pub mod probe;
 pub mod slice;
 pub mod worker;

@@ -1,6 +1,5 @@
 //! A slice: events applied together in one transaction.
 
-mod changes;
 mod error;
 mod plan;
 mod sql;
@@ -10,21 +9,21 @@ use std::{
     time::{Duration, Instant},
 };
 
-use changes::Changes;
-pub use changes::Rows;
 use common::{
     db::{ErrorClass, bounded},
-    outbox::OutboxEvent,
-    types::{EventId, EventType, TransactionCreated, TransactionFailed, TransactionProcessed},
+    types::TransactionCreated,
 };
 pub use error::{ApplyError, Verdict};
 use plan::{Facts, decide};
 pub use plan::{Inapplicable, Outcome};
-use sql::Results;
 use sqlx::{Connection, PgConnection, PgPool};
 use uuid::Uuid;
 
-use crate::{event::Event, ledger::Posting};
+use crate::{
+    event::Event,
+    ledger::Posting,
+    posting::{self, PostError, Posted},
+};
 
 /// Applies events in one transaction, in their order, and answers what became of each. It is
 /// committed when this returns, and nothing is written if it fails. A connection that takes longer
@@ -87,30 +86,23 @@ async fn apply_new(
         transaction.rollback().await?;
         return Ok(None);
     };
-    let postings = postings(events, &outcomes);
-    let changes = Changes::of(&postings);
-    let results = Results {
-        topic: results_topic,
-        events: &results(&postings)?,
-    };
-    let posted = match sql::post(&mut transaction, &changes, results, true).await {
+    let posted = match post(&mut transaction, results_topic, events, &outcomes, true).await {
         Ok(posted) => posted,
-        Err(error) if ErrorClass::of(&error) != ErrorClass::Data => return Err(error.into()),
-        Err(_closed_before_or_worse) => {
+        Err(PostError::Database(error)) if ErrorClass::of(&error) == ErrorClass::Data => {
+            // Closed before, or worse.
             transaction.rollback().await?;
             return Ok(None);
         }
+        Err(error) => return Err(error.into()),
     };
-    if posted.rows != changes.rows() {
+    if !posted.as_planned() {
         transaction.rollback().await?;
         return Ok(None);
     }
     transaction.commit().await?;
     let since = locked.elapsed();
     for (event, outcome) in events.iter().zip(&mut outcomes) {
-        let age = posted.ages_seconds.get(&event.transaction.transaction_id);
-        outcome.grow_older(Duration::try_from_secs_f64(*age.unwrap_or(&0.0)).unwrap_or_default());
-        outcome.grow_older(since);
+        outcome.grow_older(posted.age(event.transaction.transaction_id) + since);
     }
     Ok(Some(outcomes))
 }
@@ -129,19 +121,12 @@ async fn apply_any(
     let read = Instant::now();
     let unseen = sql::close_events(&mut transaction, events).await?;
     let mut outcomes = decide(events, facts, &unseen)?;
-    let postings = postings(events, &outcomes);
-    if !postings.is_empty() {
-        let changes = Changes::of(&postings);
-        let planned = changes.rows();
-        let results = Results {
-            topic: results_topic,
-            events: &results(&postings)?,
-        };
-        let posted = sql::post(&mut transaction, &changes, results, false).await?;
-        let written = posted.rows;
-        if written != planned {
-            return Err(ApplyError::RowsAffected { planned, written });
-        }
+    let posted = post(&mut transaction, results_topic, events, &outcomes, false).await?;
+    if !posted.as_planned() {
+        return Err(ApplyError::RowsAffected {
+            planned: posted.planned,
+            written: posted.written,
+        });
     }
     transaction.commit().await?;
     let since = read.elapsed();
@@ -151,55 +136,23 @@ async fn apply_any(
     Ok(outcomes)
 }
 
-/// The events that are posted, and how.
-fn postings<'a>(events: &'a [Event], outcomes: &[Outcome]) -> Vec<(&'a Event, Posting)> {
+/// Writes down what was decided to be posted.
+async fn post(
+    connection: &mut PgConnection,
+    results_topic: &str,
+    events: &[Event],
+    outcomes: &[Outcome],
+    closes_events: bool,
+) -> Result<Posted, PostError> {
     let both = events.iter().zip(outcomes);
-    both.filter_map(|(event, outcome)| Some((event, outcome.posting()?)))
-        .collect()
+    let postings: Vec<(TransactionCreated, Posting)> = both
+        .filter_map(|(event, outcome)| Some((event.transaction, outcome.posting()?)))
+        .collect();
+    posting::post(connection, results_topic, &postings, closes_events).await
 }
 
 /// Ordered, so that two workers that share accounts wait for each other and never in a circle.
 fn accounts_of(events: &[Event]) -> Vec<Uuid> {
     let ids = events.iter().map(|event| event.transaction.account_id.0);
     ids.collect::<BTreeSet<_>>().into_iter().collect()
-}
-
-/// The events that tell how transactions ended.
-fn results(postings: &[(&Event, Posting)]) -> Result<Vec<OutboxEvent>, serde_json::Error> {
-    postings
-        .iter()
-        .map(|(event, posting)| result(&event.transaction, *posting))
-        .collect()
-}
-
-/// The event that tells how a transaction ended.
-fn result(
-    transaction: &TransactionCreated,
-    posting: Posting,
-) -> Result<OutboxEvent, serde_json::Error> {
-    let transaction = *transaction;
-    let (event_type, payload) = match posting {
-        Posting::Applied(entry) => (
-            EventType::TransactionProcessed,
-            serde_json::to_string(&TransactionProcessed {
-                transaction,
-                entry_no: entry.entry_no,
-                balance_after_cents: entry.balance_after_cents,
-            })?,
-        ),
-        Posting::Rejected(failure_reason) => (
-            EventType::TransactionFailed,
-            serde_json::to_string(&TransactionFailed {
-                transaction,
-                failure_reason,
-            })?,
-        ),
-    };
-    Ok(OutboxEvent {
-        event_id: EventId::new(),
-        account_id: transaction.account_id,
-        transaction_id: transaction.transaction_id,
-        event_type,
-        payload,
-    })
 }

@@ -90,7 +90,7 @@ names! {
 }
 
 names! {
-    /// Why a transaction ended FAILED.
+    /// Why a transaction ended FAILED; or, while it is PROCESSING, that its event is a dead letter.
     FailureReason, "snake_case";
     /// The debit was larger than the balance.
     InsufficientFunds = "insufficient_funds",
@@ -100,7 +100,14 @@ names! {
     CurrencyMismatch = "currency_mismatch",
     /// The credit would have taken the balance beyond `i64::MAX` minor units.
     BalanceOverflow = "balance_overflow",
+    /// Its event was given up and waits for somebody to replay or discard it. Not final: the
+    /// transaction is PROCESSING.
+    DeadLettered = "dead_lettered",
+    /// Its event was given up, and an operator ended it so.
+    Discarded = "discarded",
 }
+
+pub(super) use names;
 
 #[cfg(test)]
 mod tests {

@@ -1,7 +1,8 @@
 use common::db::{ErrorClass, is_serialization_failure};
 use thiserror::Error;
 
-use super::{changes::Rows, plan::Inapplicable};
+use super::plan::Inapplicable;
+use crate::posting::{PostError, Rows};
 
 /// Why a slice was not applied. Nothing of it was written (or, if the connection broke in the
 /// commit, all of it; then its events are found closed when they are tried again).
@@ -29,6 +30,15 @@ pub enum ApplyError {
     /// A result event could not be written as JSON.
     #[error("a result event could not be written as JSON")]
     Payload(#[from] serde_json::Error),
+}
+
+impl From<PostError> for ApplyError {
+    fn from(error: PostError) -> Self {
+        match error {
+            PostError::Database(error) => Self::Database(error),
+            PostError::Payload(error) => Self::Payload(error),
+        }
+    }
 }
 
 /// What to do about an error.

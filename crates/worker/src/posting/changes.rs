@@ -1,16 +1,13 @@
-//! What a slice writes, column by column, as the statement takes it.
+//! What postings write, column by column, as the statement takes it.
 
 use std::collections::HashMap;
 
-use common::types::{Currency, FailureReason};
+use common::types::{Currency, FailureReason, TransactionCreated};
 use uuid::Uuid;
 
-use crate::{
-    event::Event,
-    ledger::{Entry, Posting},
-};
+use crate::ledger::{Entry, Posting};
 
-/// How many rows of each table a slice writes.
+/// How many rows of each table postings write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rows {
     /// New ledger entries.
@@ -62,14 +59,14 @@ pub(super) struct Transactions {
 
 impl Changes {
     /// What these postings write, in their order.
-    pub(super) fn of(postings: &[(&Event, Posting)]) -> Self {
+    pub(super) fn of(postings: &[(TransactionCreated, Posting)]) -> Self {
         let mut changes = Self::default();
         let mut last_entries = HashMap::new();
-        for (event, posting) in postings {
-            changes.transactions.push(event, *posting);
+        for (transaction, posting) in postings {
+            changes.transactions.push(transaction, *posting);
             if let Posting::Applied(entry) = posting {
-                changes.entries.push(event, *entry);
-                last_entries.insert(event.transaction.account_id.0, *entry);
+                changes.entries.push(transaction, *entry);
+                last_entries.insert(transaction.account_id.0, *entry);
             }
         }
         for (account, entry) in last_entries {
@@ -91,11 +88,10 @@ impl Changes {
 }
 
 impl Entries {
-    fn push(&mut self, event: &Event, entry: Entry) {
-        self.account_ids.push(event.transaction.account_id.0);
+    fn push(&mut self, transaction: &TransactionCreated, entry: Entry) {
+        self.account_ids.push(transaction.account_id.0);
         self.entry_nos.push(entry.entry_no);
-        self.transaction_ids
-            .push(event.transaction.transaction_id.0);
+        self.transaction_ids.push(transaction.transaction_id.0);
         self.amounts_cents.push(entry.amount_cents);
         self.balances_after_cents.push(entry.balance_after_cents);
     }
@@ -110,13 +106,12 @@ impl Accounts {
 }
 
 impl Transactions {
-    fn push(&mut self, event: &Event, posting: Posting) {
-        self.ids.push(event.transaction.transaction_id.0);
-        self.account_ids.push(event.transaction.account_id.0);
-        self.amounts_cents
-            .push(event.transaction.amount_cents.get());
-        self.currencies.push(event.transaction.currency);
-        self.types.push(event.transaction.transaction_type.as_str());
+    fn push(&mut self, transaction: &TransactionCreated, posting: Posting) {
+        self.ids.push(transaction.transaction_id.0);
+        self.account_ids.push(transaction.account_id.0);
+        self.amounts_cents.push(transaction.amount_cents.get());
+        self.currencies.push(transaction.currency);
+        self.types.push(transaction.transaction_type.as_str());
         self.statuses.push(posting.status().as_str());
         self.failure_reasons
             .push(posting.failure_reason().map(FailureReason::as_str));
