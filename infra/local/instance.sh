@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # PostgreSQL and Kafka of one instance, without the services.
-#   instance.sh up|down|reset|env INSTANCE      INSTANCE: dev, test or bench
+#   instance.sh up|down|reset|env INSTANCE      INSTANCE: dev, test, bench or chaos
 # shellcheck source=infra/local/lib/all.sh
 . "$(dirname "$0")/lib/all.sh"
 
@@ -20,5 +20,5 @@ case $command in
         instance_remove
         ;;
     env) cat "$instance_dir/env" ;;
-    *) die "usage: instance.sh up|down|reset|env dev|test|bench" ;;
+    *) die "usage: instance.sh up|down|reset|env dev|test|bench|chaos" ;;
 esac

@@ -4,9 +4,13 @@
 mod check;
 mod snapshot;
 
-pub use snapshot::{AccountRow, EntryRow, Snapshot, TransactionRow};
+pub use snapshot::{AccountRow, DeadLetterRow, EntryRow, Snapshot, TransactionRow};
 
 use crate::{stack::Stack, wait::eventually};
+
+/// Transactions that are neither final nor waiting for somebody.
+pub(crate) const OPEN_TRANSACTIONS: &str = "SELECT count(*) FROM transactions
+    WHERE status = 'PENDING' OR (status = 'PROCESSING' AND failure_reason IS NULL)";
 
 /// The books at the end of a test, found to be right.
 #[derive(Clone, Debug)]
@@ -17,11 +21,16 @@ pub struct Audit {
 
 impl Audit {
     pub(crate) async fn of(stack: &Stack) -> Self {
+        let audit = Self::with_dead_letters(stack).await;
+        let dead = audit.dead_lettered();
+        assert_eq!(dead, 0, "transactions are dead-lettered");
+        audit
+    }
+
+    pub(crate) async fn with_dead_letters(stack: &Stack) -> Self {
         let database = &stack.database;
         eventually("the end of every transaction", async || {
-            let open =
-                "SELECT count(*) FROM transactions WHERE status NOT IN ('PROCESSED', 'FAILED')";
-            (database.count(open).await == 0).then_some(())
+            (database.count(OPEN_TRANSACTIONS).await == 0).then_some(())
         })
         .await;
         eventually("every event sent and marked", async || {
@@ -48,6 +57,13 @@ impl Audit {
     /// How many transactions ended FAILED.
     #[must_use]
     pub fn failed(&self) -> usize {
-        self.snapshot.transactions.len() - self.processed()
+        self.snapshot.transactions.len() - self.processed() - self.dead_lettered()
+    }
+
+    /// How many wait for somebody to replay or discard their events.
+    #[must_use]
+    pub fn dead_lettered(&self) -> usize {
+        let transactions = self.snapshot.transactions.iter();
+        transactions.filter(|row| row.is_dead_lettered()).count()
     }
 }

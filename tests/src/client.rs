@@ -80,6 +80,16 @@ impl Answer {
         self.expect(status)
     }
 
+    /// The status of one item of a batch; the whole answer's where it has none of its own.
+    #[must_use]
+    pub fn item_status(&self, index: usize) -> StatusCode {
+        let status = self.body["results"][index]["status"].as_u64();
+        let status = status.and_then(|status| u16::try_from(status).ok());
+        status
+            .and_then(|status| StatusCode::from_u16(status).ok())
+            .unwrap_or(self.status)
+    }
+
     /// The id that the body names.
     ///
     /// # Panics
@@ -226,6 +236,12 @@ impl Client {
     /// # Panics
     /// If the connection breaks.
     pub async fn pay_batch(&self, payments: &[Payment]) -> Answer {
+        let answer = self.try_pay_batch(payments).await;
+        answer.expect("the connection broke")
+    }
+
+    /// The same; an error is a connection that failed or broke.
+    pub async fn try_pay_batch(&self, payments: &[Payment]) -> Result<Answer, reqwest::Error> {
         let items: Vec<_> = payments.iter().map(Payment::item).collect();
         let request = self
             .request(Method::POST, "/v1/transactions/batch")
@@ -233,17 +249,13 @@ impl Client {
         for payment in payments {
             self.book.sending(payment);
         }
-        let answer = self.send(request).await.expect("the connection broke");
+        let answer = self.send(request).await?;
         for (index, payment) in payments.iter().enumerate() {
             let result = &answer.body["results"][index];
-            let status = result["status"]
-                .as_u64()
-                .and_then(|s| u16::try_from(s).ok());
-            let status = status.and_then(|status| StatusCode::from_u16(status).ok());
-            let status = status.unwrap_or(answer.status);
+            let status = answer.item_status(index);
             self.book.answered(payment, status, &result["transaction"]);
         }
-        answer
+        Ok(answer)
     }
 
     /// Waits until a transaction has come to its end, and hands it over.

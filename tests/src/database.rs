@@ -110,6 +110,14 @@ impl Database {
         &self.superuser
     }
 
+    /// A session of the superuser's own.
+    ///
+    /// # Errors
+    /// If the server does not answer.
+    pub async fn session(&self) -> sqlx::Result<PgConnection> {
+        PgConnection::connect_with(&self.server.clone().database(&self.name)).await
+    }
+
     /// Counts rows.
     pub async fn count(&self, sql: &'static str) -> i64 {
         sqlx::query_scalar(sql)

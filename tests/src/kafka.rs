@@ -5,6 +5,7 @@ use rdkafka::{
     admin::{AdminClient, AdminOptions},
     client::DefaultClientContext,
     consumer::{BaseConsumer, CommitMode, Consumer},
+    error::KafkaResult,
     message::{BorrowedMessage, Header, Headers, OwnedHeaders},
     producer::{BaseProducer, BaseRecord, Producer},
 };
@@ -127,6 +128,14 @@ impl Kafka {
         records
     }
 
+    /// Whether the broker answers, at this moment.
+    #[must_use]
+    pub fn answers(&self) -> bool {
+        let consumer = self.consumer("e2e-metadata");
+        let soon = Duration::from_millis(500);
+        consumer.fetch_metadata(None, soon).is_ok()
+    }
+
     /// How many partitions a topic has; 0 if it does not exist.
     #[must_use]
     pub fn partitions(&self, topic: &str) -> i32 {
@@ -136,7 +145,20 @@ impl Kafka {
     /// Appends a record, as anybody may who can write to the topic, and says where it lies.
     #[must_use]
     pub fn append(&self, topic: &str, record: &Record) -> i64 {
-        let producer: BaseProducer = self.config().create().unwrap();
+        self.try_append(topic, record).unwrap();
+        let consumer = self.consumer("e2e-metadata");
+        let (_, high) = consumer
+            .fetch_watermarks(topic, record.partition, TIMEOUT)
+            .unwrap();
+        high - 1
+    }
+
+    /// Appends a record; it may be there even if this says that it is not.
+    ///
+    /// # Errors
+    /// If the broker does not take it in time.
+    pub fn try_append(&self, topic: &str, record: &Record) -> KafkaResult<()> {
+        let producer: BaseProducer = self.config().create()?;
         let headers = record
             .headers
             .iter()
@@ -151,23 +173,31 @@ impl Kafka {
             .key(&record.key)
             .payload(&record.value)
             .headers(headers);
-        producer.send(message).map_err(|(error, _)| error).unwrap();
-        producer.flush(TIMEOUT).unwrap();
-        let consumer = self.consumer("e2e-metadata");
-        let (_, high) = consumer
-            .fetch_watermarks(topic, record.partition, TIMEOUT)
-            .unwrap();
-        high - 1
+        producer.send(message).map_err(|(error, _)| error)?;
+        producer.flush(TIMEOUT)
     }
 
     /// Sets the offset from which a group without members goes on in a partition.
     pub fn seek_group(&self, group: &str, topic: &str, partition: i32, offset: i64) {
-        let mut offsets = TopicPartitionList::new();
-        offsets
-            .add_partition_offset(topic, partition, Offset::Offset(offset))
+        self.try_seek_group(group, topic, partition, offset)
             .unwrap();
+    }
+
+    /// The same.
+    ///
+    /// # Errors
+    /// If the broker does not answer, or the group has members.
+    pub fn try_seek_group(
+        &self,
+        group: &str,
+        topic: &str,
+        partition: i32,
+        offset: i64,
+    ) -> KafkaResult<()> {
+        let mut offsets = TopicPartitionList::new();
+        offsets.add_partition_offset(topic, partition, Offset::Offset(offset))?;
         let consumer = self.consumer(group);
-        consumer.commit(&offsets, CommitMode::Sync).unwrap();
+        consumer.commit(&offsets, CommitMode::Sync)
     }
 
     /// Sends a group without members back to the first record of each partition.

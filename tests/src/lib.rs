@@ -12,6 +12,7 @@
 
 mod audit;
 mod book;
+pub mod chaos;
 mod client;
 mod database;
 mod kafka;
@@ -22,7 +23,7 @@ mod stack;
 mod traffic;
 mod wait;
 
-pub use audit::{AccountRow, Audit, EntryRow, Snapshot, TransactionRow};
+pub use audit::{AccountRow, Audit, DeadLetterRow, EntryRow, Snapshot, TransactionRow};
 pub use book::{Book, Payment, Sent};
 pub use client::{Address, Answer, Client};
 pub use database::{Database, Role};

@@ -1,16 +1,34 @@
-use std::{future::pending, net::SocketAddr, pin::pin, sync::Arc};
+use std::{
+    future::pending,
+    net::SocketAddr,
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
 
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::{TcpListener, TcpStream},
     sync::watch,
     task::JoinSet,
+    time::sleep,
 };
+
+/// How many bytes a throttled connection moves at once, and how long it rests behind them.
+const TRICKLE_BYTES: usize = 1_024;
+const TRICKLE_PAUSE: Duration = Duration::from_millis(10);
 
 /// What a proxy does with bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Mode {
     Forward,
+    /// Each piece of the server's answers comes so much later.
+    Delay(Duration),
+    /// A long thin line: about 100 kB/s in each direction.
+    Trickle,
     /// Connections are cut, and new ones closed at once: the server is away.
     Refuse,
     /// Connections stay open and nothing comes through any more, now or later: the server's machine
@@ -18,12 +36,30 @@ enum Mode {
     Swallow,
 }
 
+impl Mode {
+    /// Whether connections live on.
+    const fn forwards(self) -> bool {
+        matches!(self, Self::Forward | Self::Delay(_) | Self::Trickle)
+    }
+}
+
 /// A TCP forwarder in front of the database or the broker that can be switched off and on.
 #[derive(Debug)]
 pub struct Proxy {
     address: SocketAddr,
     mode: watch::Sender<Mode>,
+    cuts: Arc<AtomicU32>,
     _tasks: JoinSet<()>,
+}
+
+/// What every connection of a proxy looks at.
+#[derive(Clone, Debug)]
+struct Line {
+    server: String,
+    rewrite: Option<Arc<Rewrite>>,
+    mode: watch::Receiver<Mode>,
+    /// How many of the server's answers are still to be cut in the middle.
+    cuts: Arc<AtomicU32>,
 }
 
 /// Bytes in the server's answers that are replaced by as many others.
@@ -59,16 +95,26 @@ impl Proxy {
         proxy
     }
 
-    async fn listen(server: String, rewrite: Option<&dyn Fn(u16) -> Rewrite>) -> (Self, u16) {
+    async fn listen(
+        server: String,
+        rewrite: Option<&(dyn Fn(u16) -> Rewrite + Sync)>,
+    ) -> (Self, u16) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (mode, watched) = watch::channel(Mode::Forward);
-        let rewrite = rewrite.map(|make| Arc::new(make(address.port())));
+        let cuts = Arc::<AtomicU32>::default();
+        let line = Line {
+            server,
+            rewrite: rewrite.map(|make| Arc::new(make(address.port()))),
+            mode: watched,
+            cuts: Arc::clone(&cuts),
+        };
         let mut tasks = JoinSet::new();
-        tasks.spawn(accept(listener, server, rewrite, watched));
+        tasks.spawn(accept(listener, line));
         let proxy = Self {
             address,
             mode,
+            cuts,
             _tasks: tasks,
         };
         (proxy, address.port())
@@ -90,30 +136,42 @@ impl Proxy {
         self.mode.send_replace(Mode::Swallow);
     }
 
+    /// Every answer comes so much later from now on.
+    pub fn delay(&self, by: Duration) {
+        self.mode.send_replace(Mode::Delay(by));
+    }
+
+    /// Little comes through at a time from now on.
+    pub fn trickle(&self) {
+        self.mode.send_replace(Mode::Trickle);
+    }
+
+    /// The next answers of the server, so many, get through by half, and then their connections break:
+    /// what became of the question, of a commit for instance, its client cannot know.
+    pub fn cut_answers(&self, answers: u32) {
+        self.cuts.store(answers, Ordering::Relaxed);
+    }
+
     /// The server is back: new connections reach it.
     pub fn restore(&self) {
+        self.cuts.store(0, Ordering::Relaxed);
         self.mode.send_replace(Mode::Forward);
     }
 }
 
-async fn accept(
-    listener: TcpListener,
-    server: String,
-    rewrite: Option<Arc<Rewrite>>,
-    mode: watch::Receiver<Mode>,
-) {
+async fn accept(listener: TcpListener, line: Line) {
     let mut connections = JoinSet::new();
     loop {
         let (client, _) = listener.accept().await.unwrap();
-        let mut mode = mode.clone();
-        let (server, rewrite) = (server.clone(), rewrite.clone());
+        let line = line.clone();
         connections.spawn(async move {
+            let mut mode = line.mode.clone();
             // The server's side of a swallowed connection stays open too: it hears no more of its
             // client than the client of it.
-            let mut forwarding = pin!(forward(client, &server, rewrite.as_deref()));
+            let mut forwarding = pin!(forward(client, &line));
             let changed = tokio::select! {
                 () = &mut forwarding => return,
-                changed = mode.wait_for(|mode| *mode != Mode::Forward) => changed.map(|mode| *mode),
+                changed = mode.wait_for(|mode| !mode.forwards()) => changed.map(|mode| *mode),
             };
             if changed.is_ok_and(|mode| mode == Mode::Swallow) {
                 pending::<()>().await;
@@ -123,32 +181,74 @@ async fn accept(
     }
 }
 
-async fn forward(client: TcpStream, server: &str, rewrite: Option<&Rewrite>) {
-    let Ok(server) = TcpStream::connect(server).await else {
+async fn forward(client: TcpStream, line: &Line) {
+    let Ok(server) = TcpStream::connect(&line.server).await else {
         return;
     };
     let _small_packets_go_at_once = (client.set_nodelay(true), server.set_nodelay(true));
     let (mut from_client, mut to_client) = client.into_split();
     let (mut from_server, mut to_server) = server.into_split();
     tokio::select! {
-        () = pump(&mut from_client, &mut to_server, None) => {}
-        () = pump(&mut from_server, &mut to_client, rewrite) => {}
+        () = ask(&mut from_client, &mut to_server, line) => {}
+        () = answer(&mut from_server, &mut to_client, line) => {}
     }
 }
 
-/// Moves bytes until one side is closed.
-async fn pump(
+/// Moves the client's bytes until one side is closed.
+async fn ask(from: &mut (impl AsyncRead + Unpin), to: &mut (impl AsyncWrite + Unpin), line: &Line) {
+    let mut buffer = Vec::with_capacity(64 * 1024);
+    while matches!(from.read_buf(&mut buffer).await, Ok(1..)) {
+        if line.send(to, &buffer).await.is_err() {
+            return;
+        }
+        buffer.clear();
+    }
+}
+
+/// Moves the server's bytes until one side is closed, or an answer is to be cut.
+async fn answer(
     from: &mut (impl AsyncRead + Unpin),
     to: &mut (impl AsyncWrite + Unpin),
-    rewrite: Option<&Rewrite>,
+    line: &Line,
 ) {
     let mut buffer = Vec::with_capacity(64 * 1024);
     while matches!(from.read_buf(&mut buffer).await, Ok(1..)) {
+        let rewrite = line.rewrite.as_deref();
         let whole = rewrite.map_or(buffer.len(), |rewrite| rewrite.apply(&mut buffer));
-        if to.write_all(&buffer[..whole]).await.is_err() {
+        if line.cuts_this_one() {
+            let _nobody_cares_any_more = to.write_all(&buffer[..whole / 2]).await;
+            return;
+        }
+        let mode = *line.mode.borrow();
+        if let Mode::Delay(by) = mode {
+            sleep(by).await;
+        }
+        if line.send(to, &buffer[..whole]).await.is_err() {
             return;
         }
         buffer.drain(..whole);
+    }
+}
+
+impl Line {
+    /// Whether an answer that has just arrived is one of those to cut.
+    fn cuts_this_one(&self) -> bool {
+        let one_less = |cuts: u32| cuts.checked_sub(1);
+        let order = Ordering::Relaxed;
+        self.cuts.fetch_update(order, order, one_less).is_ok()
+    }
+
+    /// Sends bytes as fast as the line allows.
+    async fn send(&self, to: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) -> std::io::Result<()> {
+        let mode = *self.mode.borrow();
+        if mode != Mode::Trickle {
+            return to.write_all(bytes).await;
+        }
+        for piece in bytes.chunks(TRICKLE_BYTES) {
+            to.write_all(piece).await?;
+            sleep(TRICKLE_PAUSE).await;
+        }
+        Ok(())
     }
 }
 

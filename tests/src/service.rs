@@ -178,14 +178,22 @@ impl Service {
     async fn announced(&self, server: &str) -> SocketAddr {
         let what = format!("{} ({server}) listens", self.label());
         eventually(&what, async || {
-            assert!(self.runs().await, "{} has ended", self.label());
-            self.log().iter().find_map(|line| {
-                let line: Value = serde_json::from_str(line).ok()?;
-                (line["message"] == "listening" && line["server"] == server)
-                    .then(|| line["addr"].as_str().unwrap().parse().unwrap())
-            })
+            let ended = !self.runs().await;
+            let address = self.listening(server);
+            assert!(address.is_some() || !ended, "{} has ended", self.label());
+            address
         })
         .await
+    }
+
+    /// Where one of its servers listens, as far as its log says it by now.
+    pub(crate) fn listening(&self, server: &str) -> Option<SocketAddr> {
+        let lines = self.0.lines.lock().unwrap();
+        lines.iter().find_map(|line| {
+            let line: Value = serde_json::from_str(line).ok()?;
+            (line["message"] == "listening" && line["server"] == server)
+                .then(|| line["addr"].as_str().unwrap().parse().unwrap())
+        })
     }
 
     /// What `/ready` or `/health` of its admin server says: status and body.
@@ -248,12 +256,22 @@ impl Service {
     /// # Panics
     /// If there is no such process any more.
     pub async fn signal(&self, name: &str) {
+        assert!(
+            self.try_signal(name).await,
+            "no {name} for {}",
+            self.label()
+        );
+    }
+
+    /// The same, for a process that may be gone; answers whether it was there.
+    pub(crate) async fn try_signal(&self, name: &str) -> bool {
         // The shell's own `kill`: not every machine has the program.
         let status = Command::new("sh")
             .args(["-c", "kill -s \"$0\" \"$1\"", name, &self.0.pid.to_string()])
+            .stderr(Stdio::null())
             .status()
             .await;
-        assert!(status.unwrap().success(), "no {name} for {}", self.label());
+        status.unwrap().success()
     }
 
     /// Ends it as an operator does (SIGTERM), and holds it to a clean exit.
@@ -268,7 +286,7 @@ impl Service {
 
     /// Ends it as a power cut does (SIGKILL).
     pub async fn kill(&self) {
-        self.signal("KILL").await;
+        self.try_signal("KILL").await;
         self.ended().await;
     }
 

@@ -51,6 +51,8 @@ pub struct Stack {
     pub transactions_topic: String,
     /// The topic of results.
     pub results_topic: String,
+    /// The topic of dead letters.
+    pub dead_letters_topic: String,
     /// The workers' consumer group.
     pub group: String,
     /// Where the api listens.
@@ -87,6 +89,7 @@ impl Stack {
             book: Book::default(),
             transactions_topic: fresh_name("transactions"),
             results_topic: fresh_name("results"),
+            dead_letters_topic: fresh_name("dlq"),
             group: fresh_name("worker"),
             api: Address::default(),
             proxies,
@@ -169,6 +172,7 @@ impl Stack {
             ("KAFKA_BROKERS", broker),
             ("TRANSACTIONS_TOPIC", self.transactions_topic.clone()),
             ("RESULTS_TOPIC", self.results_topic.clone()),
+            ("DEAD_LETTERS_TOPIC", self.dead_letters_topic.clone()),
             ("CONSUMER_GROUP", self.group.clone()),
             ("API_BIND_ADDR", "127.0.0.1:0".to_owned()),
             ("ADMIN_BIND_ADDR", "127.0.0.1:0".to_owned()),
@@ -190,14 +194,20 @@ impl Stack {
 
     /// The same with settings of its own.
     pub async fn launch_with(&self, kind: Kind, own: &[(&str, &str)]) -> Service {
-        let mut settings = self.settings(kind);
-        settings.extend(own.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())));
-        let service = Service::start(kind, &settings);
-        self.services.lock().unwrap().push(service.clone());
+        let service = self.spawn(kind, own);
         service.address("admin").await;
         if kind == Kind::Api {
             self.api.set(service.address("api").await);
         }
+        service
+    }
+
+    /// Starts a service with settings of its own, and waits for nothing.
+    pub(crate) fn spawn(&self, kind: Kind, own: &[(&str, &str)]) -> Service {
+        let mut settings = self.settings(kind);
+        settings.extend(own.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())));
+        let service = Service::start(kind, &settings);
+        self.services.lock().unwrap().push(service.clone());
         service
     }
 
@@ -223,6 +233,14 @@ impl Stack {
     /// If any is broken; the message says which.
     pub async fn audit(&self) -> Audit {
         Audit::of(self).await
+    }
+
+    /// The same where transactions may wait for somebody to replay or discard their events.
+    ///
+    /// # Panics
+    /// If any promise is broken; the message says which.
+    pub async fn audit_with_dead_letters(&self) -> Audit {
+        Audit::with_dead_letters(self).await
     }
 
     /// Ends what still runs, as an operator does, and looks at what the services have written.
@@ -277,7 +295,11 @@ impl Stack {
         }))
         .await;
         self.database.drop().await;
-        let topics = [&*self.transactions_topic, &*self.results_topic];
+        let topics = [
+            &*self.transactions_topic,
+            &*self.results_topic,
+            &*self.dead_letters_topic,
+        ];
         self.kafka.delete_topics(&topics).await;
     }
 }

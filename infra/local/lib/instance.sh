@@ -1,15 +1,16 @@
 # shellcheck shell=bash
 # An instance is one PostgreSQL and one Kafka under .local/<name>/, on ports of their own:
 #   dev    what `make up` shows, on the ports of the documentation
-#   test   `make test`, bench  `make bench`: on free ports, so that they never touch a running dev
+#   test   `make test`, bench  `make bench`, chaos  `make chaos`: on free ports, so that they never touch a
+#          running dev
 #
 # .local/<name>/env remembers the ports and is at the same time what a shell can source.
 
 instance_load() {
     instance=$1
     case $instance in
-        dev | test | bench) ;;
-        *) die "no instance is called '$instance': dev, test or bench" ;;
+        dev | test | bench | chaos) ;;
+        *) die "no instance is called '$instance': dev, test, bench or chaos" ;;
     esac
     instance_dir=$root/.local/$instance
     mkdir -p "$instance_dir/logs" "$instance_dir/run"

@@ -129,3 +129,18 @@ kafka_down() {
     fi
     rm -f "$kafka_pidfile"
 }
+
+# kafka_kill: as a power cut does.
+kafka_kill() {
+    local pid
+    kafka_place
+    if pid=$(process_pid "$kafka_pidfile"); then
+        kill -s KILL "$pid" 2>/dev/null || true
+        wait_until 30 process_ended "$pid"
+    fi
+}
+
+# kafka_start_again: on the data that is there.
+kafka_start_again() {
+    kafka_running || kafka_start
+}

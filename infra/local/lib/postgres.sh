@@ -160,6 +160,19 @@ postgres_down() {
     fi
 }
 
+# postgres_kill: as a power cut does, all of its processes at once, and nothing is left that could still
+# write: a start beside a process of before would be refused.
+postgres_kill() {
+    local pid pids
+    if postgres_running && pid=$(postmaster_pid "$postgres_data"); then
+        read -ra pids <"/proc/$pid/task/$pid/children" || true
+        kill -s KILL "$pid" "${pids[@]}" 2>/dev/null || true
+        for pid in "$pid" "${pids[@]}"; do
+            wait_until 30 process_ended "$pid"
+        done
+    fi
+}
+
 # postgres_remove: whatever runs on this data first, which may be a deleted clone's server.
 postgres_remove() {
     local pid

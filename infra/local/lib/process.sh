@@ -45,6 +45,9 @@ process_start() {
     disown
 }
 
+# process_ended PID
+process_ended() { ! start_time "$1" >/dev/null; }
+
 # pid_gone PID STARTED
 pid_gone() { [[ $(start_time "$1") != "$2" ]]; }
 

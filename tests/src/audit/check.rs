@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use uuid::Uuid;
 
-use super::snapshot::{EntryRow, Snapshot, TransactionRow};
+use super::snapshot::{DeadLetterRow, EntryRow, Snapshot, TransactionRow};
 use crate::{book::Sent, kafka::Record};
 
 impl Snapshot {
@@ -15,6 +15,7 @@ impl Snapshot {
         self.transactions_are_the_books(book, &mut wrongs);
         self.entries_are_the_transactions(&mut wrongs);
         self.accounts_add_up(&mut wrongs);
+        self.dead_letters_are_the_waiting_transactions(&mut wrongs);
         self.results_tell_the_transactions(&mut wrongs);
         self.order_is_kept(book, &mut wrongs);
         wrongs
@@ -38,7 +39,8 @@ impl Snapshot {
         wrongs.extend(twice.map(|sent| format!("answered 202 twice: {:?}", sent.payment)));
     }
 
-    /// Each PROCESSED transaction has one entry of its amount, each FAILED one none.
+    /// Each PROCESSED transaction has one entry of its amount, each FAILED or dead-lettered one none, and
+    /// no other state is left.
     fn entries_are_the_transactions(&self, wrongs: &mut Vec<String>) {
         let mut entries: HashMap<Uuid, Vec<&EntryRow>> = HashMap::new();
         for entry in &self.entries {
@@ -51,6 +53,7 @@ impl Snapshot {
                     entry.account_id == row.account_id && entry.amount_cents == row.signed()
                 }
                 ("FAILED", []) => row.failure_reason.is_some(),
+                ("PROCESSING", []) => row.is_dead_lettered(),
                 _ => false,
             };
             if !right {
@@ -79,12 +82,42 @@ impl Snapshot {
         }
     }
 
-    /// Each transaction has one result event, which tells what became of it; a repeat of it is the
+    /// A transaction is dead-lettered exactly if a dead letter waits for somebody, and an account's
+    /// count of parked events is theirs.
+    fn dead_letters_are_the_waiting_transactions(&self, wrongs: &mut Vec<String>) {
+        let dead = self
+            .dead_letters
+            .iter()
+            .filter(|letter| letter.holds_its_transaction());
+        let mut held: HashMap<Uuid, &DeadLetterRow> = dead
+            .filter_map(|letter| Some((letter.transaction_id?, letter)))
+            .collect();
+        for row in self
+            .transactions
+            .iter()
+            .filter(|row| row.is_dead_lettered())
+        {
+            if held.remove(&row.id).is_none() {
+                wrongs.push(format!("dead-lettered without a dead letter: {row:?}"));
+            }
+        }
+        let strange = held.values();
+        wrongs.extend(strange.map(|letter| format!("nothing waits for {letter:?}")));
+        for account in &self.accounts {
+            let parked = self.parked.get(&account.id).copied().unwrap_or_default();
+            if i64::from(account.parked_count) != parked {
+                wrongs.push(format!("{parked} events are parked: {account:?}"));
+            }
+        }
+    }
+
+    /// Each transaction that ended has one result event, which tells what became of it; a repeat of it is the
     /// same to the last byte.
     fn results_tell_the_transactions(&self, wrongs: &mut Vec<String>) {
         let mut transactions: HashMap<String, &TransactionRow> = self
             .transactions
             .iter()
+            .filter(|row| !row.is_dead_lettered())
             .map(|row| (row.id.to_string(), row))
             .collect();
         let entries: HashMap<Uuid, &EntryRow> = self
@@ -117,11 +150,18 @@ impl Snapshot {
     }
 
     /// A payment sent after another's acknowledgement, same account, is decided after it: by the
-    /// numbers of the entries, and by the order of the result events, where refusals stand too.
+    /// numbers of the entries, and by the order of the result events, where refusals stand too. One
+    /// that somebody replayed or discarded has a place of its own.
     fn order_is_kept(&self, book: &[Sent], wrongs: &mut Vec<String>) {
+        let letters = self
+            .dead_letters
+            .iter()
+            .filter(|letter| letter.left_the_order());
+        let elsewhere: HashSet<Uuid> = letters.filter_map(|letter| letter.transaction_id).collect();
         let sent: HashMap<Uuid, &Sent> = book
             .iter()
             .filter_map(|sent| Some((sent.acknowledged?.1, sent)))
+            .filter(|(id, _)| !elsewhere.contains(id))
             .collect();
         let posted = self
             .entries
@@ -202,6 +242,11 @@ fn tells(record: &Record, row: &TransactionRow, entry: Option<&EntryRow>) -> boo
 }
 
 impl TransactionRow {
+    /// Whether it waits for somebody to replay or discard its event.
+    pub(crate) fn is_dead_lettered(&self) -> bool {
+        self.status == "PROCESSING" && self.failure_reason.as_deref() == Some("dead_lettered")
+    }
+
     /// What it does to the balance.
     fn signed(&self) -> i64 {
         if self.kind == "CREDIT" {

@@ -1,3 +1,5 @@
+use std::collections::BTreeMap;
+
 use sqlx::{PgPool, Row, postgres::PgRow};
 use uuid::Uuid;
 
@@ -12,6 +14,10 @@ pub struct Snapshot {
     pub transactions: Vec<TransactionRow>,
     /// All entries, by account and number.
     pub entries: Vec<EntryRow>,
+    /// All dead letters.
+    pub dead_letters: Vec<DeadLetterRow>,
+    /// How many events are parked, by account.
+    pub parked: BTreeMap<Uuid, i64>,
     /// All records of the results topic, by partition and offset.
     pub results: Vec<Record>,
 }
@@ -25,6 +31,23 @@ pub struct AccountRow {
     pub balance_cents: i64,
     /// How many entries it has, as the row says.
     pub entry_count: i64,
+    /// How many of its events are parked, as the row says.
+    pub parked_count: i32,
+}
+
+/// A row of `dead_letters`, without its bytes.
+#[derive(Clone, Debug)]
+pub struct DeadLetterRow {
+    /// Its id.
+    pub id: Uuid,
+    /// The transaction that waits for it, if one does.
+    pub transaction_id: Option<Uuid>,
+    /// Why it was given up.
+    pub error_class: String,
+    /// DEAD, REPLAYED or DISCARDED.
+    pub state: String,
+    /// How often it died again.
+    pub replay_count: i32,
 }
 
 /// A row of `transactions`.
@@ -80,7 +103,10 @@ impl Snapshot {
 
     /// Reads what stands in the database.
     pub async fn of_database(database: &PgPool) -> Self {
-        let accounts = "SELECT id, balance_cents, entry_count FROM accounts";
+        let accounts = "SELECT id, balance_cents, entry_count, parked_count FROM accounts";
+        let dead_letters =
+            "SELECT id, transaction_id, error_class, state, replay_count FROM dead_letters";
+        let parked = "SELECT account_id, count(*) FROM parked_events GROUP BY account_id";
         let transactions = "SELECT id, account_id, amount_cents, currency, type, status,
                                    idempotency_key, failure_reason FROM transactions";
         let entries = "SELECT account_id, entry_no, transaction_id, amount_cents,
@@ -90,6 +116,11 @@ impl Snapshot {
             accounts: rows(database, accounts, AccountRow::of).await,
             transactions: rows(database, transactions, TransactionRow::of).await,
             entries: rows(database, entries, EntryRow::of).await,
+            dead_letters: rows(database, dead_letters, DeadLetterRow::of).await,
+            parked: rows(database, parked, |row| (row.get(0), row.get(1)))
+                .await
+                .into_iter()
+                .collect(),
             results: Vec::new(),
         }
     }
@@ -106,7 +137,31 @@ impl AccountRow {
             id: row.get("id"),
             balance_cents: row.get("balance_cents"),
             entry_count: row.get("entry_count"),
+            parked_count: row.get("parked_count"),
         }
+    }
+}
+
+impl DeadLetterRow {
+    fn of(row: &PgRow) -> Self {
+        Self {
+            id: row.get("id"),
+            transaction_id: row.get("transaction_id"),
+            error_class: row.get("error_class"),
+            state: row.get("state"),
+            replay_count: row.get("replay_count"),
+        }
+    }
+
+    /// Whether a transaction waits for it.
+    pub(crate) fn holds_its_transaction(&self) -> bool {
+        let genuine = ["retries_exhausted", "refused_by_broker"];
+        self.state == "DEAD" && genuine.contains(&self.error_class.as_str())
+    }
+
+    /// Whether somebody sent it again or ended it: then its place in its account's order is another.
+    pub(crate) fn left_the_order(&self) -> bool {
+        self.state != "DEAD" || self.replay_count > 0
     }
 }
 

@@ -44,6 +44,7 @@ fn books() -> Books {
         id: account,
         balance_cents: 800,
         entry_count: 2,
+        parked_count: 0,
     }];
     Books {
         snapshot: Snapshot {
@@ -51,6 +52,7 @@ fn books() -> Books {
             transactions,
             entries,
             results,
+            ..Snapshot::default()
         },
         sent,
     }
@@ -154,7 +156,7 @@ fn a_payment_of_unknown_outcome_may_be_there_or_not() {
 #[test]
 fn each_wrong_is_found() {
     type Spoil = fn(&mut Books);
-    let table: [(&str, Spoil); 16] = [
+    let table: [(&str, Spoil); 19] = [
         ("acknowledged and lost", |b| {
             b.snapshot.transactions.pop();
         }),
@@ -178,6 +180,16 @@ fn each_wrong_is_found() {
         ("has the entries []", |b| {
             b.snapshot.transactions[0].status = "PENDING".to_owned();
             b.snapshot.entries.remove(0);
+        }),
+        ("dead-lettered without a dead letter", |b| {
+            dead_letter(b, false)
+        }),
+        ("nothing waits for", |b| {
+            dead_letter(b, true);
+            b.snapshot.transactions[1].status = "PENDING".to_owned();
+        }),
+        ("0 events are parked", |b| {
+            b.snapshot.accounts[0].parked_count = 1
         }),
         ("an entry of no transaction", |b| {
             b.snapshot.entries[0].transaction_id = Uuid::new_v4();
@@ -206,6 +218,32 @@ fn each_wrong_is_found() {
         let wrongs = found(spoil);
         assert!(wrongs.contains(expected), "case {number}: {wrongs}");
     }
+}
+
+/// The second payment could not be applied.
+fn dead_letter(books: &mut Books, with_letter: bool) {
+    let snapshot = &mut books.snapshot;
+    let row = &mut snapshot.transactions[1];
+    row.status = "PROCESSING".to_owned();
+    row.failure_reason = Some("dead_lettered".to_owned());
+    snapshot.entries.pop();
+    snapshot.results.remove(1);
+    snapshot.accounts[0].balance_cents = 500;
+    snapshot.accounts[0].entry_count = 1;
+    if with_letter {
+        snapshot.dead_letters.push(DeadLetterRow {
+            id: Uuid::new_v4(),
+            transaction_id: Some(row.id),
+            error_class: "retries_exhausted".to_owned(),
+            state: "DEAD".to_owned(),
+            replay_count: 0,
+        });
+    }
+}
+
+#[test]
+fn a_dead_lettered_transaction_with_its_letter_is_right() {
+    assert_eq!(found(|books| dead_letter(books, true)), "");
 }
 
 #[test]

@@ -1,0 +1,267 @@
+//! `make chaos`: faults against the real services, and a checker that finds what is wrong.
+
+use std::{
+    env, fs,
+    panic::AssertUnwindSafe,
+    path::PathBuf,
+    process::ExitCode,
+    time::{Duration, Instant, SystemTime},
+};
+
+use clap::{Parser, Subcommand, ValueEnum};
+use e2e::{
+    chaos::{
+        Isolation, Mutant, Outcome, Plan, Report, measure_recovery, mutants, run_round, schedule,
+    },
+    remove_left_over,
+};
+use futures_util::{FutureExt, future::join_all};
+
+/// The round that `make test` runs: the same faults each time.
+const SELECTION_SEED: u64 = 20_261_121;
+const SELECTION_FAULTS: usize = 22;
+
+/// The fault suite
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Rounds of faults until so many have happened
+    Run {
+        /// Faults that have to happen
+        #[arg(long, env = "FAULTS", default_value_t = 500)]
+        faults: u32,
+        /// Decides the schedule; made up and printed if it is not given
+        #[arg(long, env = "SEED")]
+        seed: Option<u64>,
+        /// The worker's isolation level; both take turns, round by round
+        #[arg(long, env = "ISOLATION", value_enum, default_value_t = Levels::Both)]
+        isolation: Levels,
+        /// The first round, to go on or to see one again
+        #[arg(long, env = "ROUND", default_value_t = 0)]
+        round: usize,
+        /// Faults of a round
+        #[arg(long, default_value_t = 20)]
+        faults_per_round: usize,
+    },
+    /// One round of fixed faults, and all mutations: what `make test` runs
+    Selection,
+    /// Breaks each rule once, and shows that the checker notices
+    Mutations {
+        /// Runs each scenario without its mutation, too: then nothing may be wrong
+        #[arg(long)]
+        control: bool,
+        /// Only this one
+        #[arg(long)]
+        only: Option<String>,
+    },
+    /// Measures how long it takes until payments are posted again behind a kill
+    Recovery,
+    /// Prints the faults of a round
+    Schedule {
+        /// The seed
+        #[arg(long, env = "SEED", default_value_t = SELECTION_SEED)]
+        seed: u64,
+        /// The round
+        #[arg(long, env = "ROUND", default_value_t = 0)]
+        round: usize,
+    },
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Levels {
+    Both,
+    Serializable,
+    ReadCommitted,
+}
+
+impl Levels {
+    fn of_round(self, round: usize) -> Isolation {
+        match self {
+            Self::Serializable => Isolation::Serializable,
+            Self::ReadCommitted => Isolation::ReadCommitted,
+            Self::Both if round.is_multiple_of(2) => Isolation::Serializable,
+            Self::Both => Isolation::ReadCommitted,
+        }
+    }
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let clean = match cli.command {
+        Command::Run {
+            faults,
+            seed,
+            isolation,
+            round,
+            faults_per_round,
+        } => {
+            let seed = seed.unwrap_or_else(made_up);
+            run(seed, faults, isolation, round, faults_per_round).await
+        }
+        Command::Selection => selection().await,
+        Command::Mutations { control, only } => all_caught(control, only.as_deref()).await,
+        Command::Recovery => {
+            remove_left_over(Duration::ZERO).await;
+            let table = measure_recovery().await;
+            println!("{table}");
+            save("recovery.md", &table);
+            true
+        }
+        Command::Schedule { seed, round } => {
+            for planned in schedule(seed, round, 20) {
+                println!(
+                    "{:>7} ms  {} ms  {}",
+                    planned.at_ms, planned.lasts_ms, planned.fault
+                );
+            }
+            true
+        }
+    };
+    if clean {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+fn made_up() -> u64 {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    now.unwrap_or_default().as_secs()
+}
+
+/// Rounds until so many faults have happened, or until something is wrong.
+async fn run(seed: u64, faults: u32, levels: Levels, first: usize, per_round: usize) -> bool {
+    let mut report = Report::default();
+    for round in first.. {
+        let missing = usize::try_from(faults.saturating_sub(report.faults())).unwrap_or(per_round);
+        if missing == 0 {
+            break;
+        }
+        let plan = Plan {
+            seed,
+            round,
+            faults: per_round,
+            isolation: levels.of_round(round),
+        };
+        if !play(plan, &mut report).await {
+            break;
+        }
+    }
+    let text = report.markdown();
+    println!("\n{text}");
+    save("report.md", &text);
+    report.is_clean()
+}
+
+/// Plays a round; a panic in it is one more wrong.
+async fn play(plan: Plan, report: &mut Report) -> bool {
+    println!("chaos: {plan}");
+    remove_left_over(Duration::ZERO).await;
+    let began = Instant::now();
+    let mut outcome = caught(run_round(plan))
+        .await
+        .unwrap_or_else(|wrong| Outcome {
+            wrongs: vec![wrong],
+            ..Outcome::default()
+        });
+    outcome.took = began.elapsed();
+    let faults: u32 = outcome.done.values().sum();
+    println!(
+        "chaos: {faults} faults, {} acknowledged, {} wrongs, {} s",
+        outcome.acknowledged,
+        outcome.wrongs.len(),
+        outcome.took.as_secs()
+    );
+    let clean = outcome.wrongs.is_empty();
+    save("timeline.log", &(outcome.timeline.join("\n") + "\n"));
+    if !clean {
+        println!("{}", outcome.timeline.join("\n"));
+        let shown = outcome.wrongs.iter().take(20);
+        shown.for_each(|wrong| println!("WRONG: {wrong}"));
+        println!(
+            "again: make chaos SEED={} ROUND={} ISOLATION={} FAULTS={}",
+            plan.seed,
+            plan.round,
+            plan.isolation.as_str(),
+            plan.faults
+        );
+    }
+    report.add(plan, outcome);
+    clean
+}
+
+async fn selection() -> bool {
+    let plan = Plan {
+        seed: SELECTION_SEED,
+        round: 0,
+        faults: SELECTION_FAULTS,
+        isolation: Isolation::Serializable,
+    };
+    let clean = play(plan, &mut Report::default()).await;
+    clean & all_caught(false, None).await
+}
+
+/// Runs every mutant, some at a time.
+async fn all_caught(control: bool, only: Option<&str>) -> bool {
+    let chosen: Vec<Mutant> = mutants()
+        .into_iter()
+        .filter(|mutant| only.is_none_or(|name| mutant.name() == name))
+        .collect();
+    let mut all = true;
+    for some in chosen.chunks(3) {
+        let runs = some.iter().map(|mutant| caught(mutant.run(true)));
+        for (mutant, wrongs) in some.iter().zip(join_all(runs).await) {
+            // A scenario that does not come to its end shows nothing.
+            let (noticed, first) = match wrongs {
+                Ok(wrongs) => (!wrongs.is_empty(), wrongs.into_iter().next()),
+                Err(failed) => (false, Some(failed)),
+            };
+            let first = first.unwrap_or_default();
+            println!(
+                "mutation {}: noticed: {noticed}: {first:.300}",
+                mutant.name()
+            );
+            all &= noticed;
+        }
+        if control {
+            for mutant in some {
+                let wrongs = caught(mutant.run(false)).await;
+                let clean = wrongs.as_ref().is_ok_and(Vec::is_empty);
+                println!("control  {}: clean: {clean}: {wrongs:?}", mutant.name());
+                all &= clean;
+            }
+        }
+    }
+    all
+}
+
+/// What comes of work, or with what words it panicked.
+async fn caught<T>(work: impl Future<Output = T>) -> Result<T, String> {
+    let panic = match AssertUnwindSafe(work).catch_unwind().await {
+        Ok(done) => return Ok(done),
+        Err(panic) => panic,
+    };
+    let words = panic.downcast_ref::<String>().map(String::as_str);
+    let words = words.or_else(|| panic.downcast_ref::<&str>().copied());
+    Err(format!(
+        "the suite itself failed: {}",
+        words.unwrap_or("a panic")
+    ))
+}
+
+/// Keeps something beside the instance's data.
+fn save(name: &str, text: &str) {
+    let folder = env::var_os("CHAOS_REPORT_DIR").map_or_else(|| PathBuf::from("."), PathBuf::from);
+    let path = folder.join(name);
+    match fs::write(&path, text) {
+        Ok(()) => println!("chaos: wrote {}", path.display()),
+        Err(error) => println!("chaos: could not write {}: {error}", path.display()),
+    }
+}

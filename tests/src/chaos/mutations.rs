@@ -1,0 +1,235 @@
+//! Services that break one of the rules on which the promises rest: the checker has to notice each.
+//!
+//! Behind most rules stands another one. Where a unique key would hide what a mutant does, the scenario
+//! removes it first, and says so.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+use super::poison::insist;
+use crate::{
+    audit::{OPEN_TRANSACTIONS, Snapshot},
+    client::Client,
+    service::{Kind, Service},
+    stack::{Setup, Stack},
+    traffic::Traffic,
+};
+
+/// How long everything may take to come to its end before the books are looked at as they are.
+const SETTLE_MAX: Duration = Duration::from_secs(15);
+/// How long a publisher or worker is frozen: past the ownership of lanes.
+const FROZEN: Duration = Duration::from_secs(9);
+
+/// A rule that is broken, and the circumstances in which that shows.
+#[derive(Clone, Copy, Debug)]
+pub struct Mutant {
+    name: &'static str,
+    scenario: Scenario,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Scenario {
+    Rewound,
+    WorkerCrashes,
+    BrokerSilent,
+    PublisherFrozen,
+    TwoGroups,
+    ApiCrashes,
+}
+
+/// All of them.
+#[must_use]
+pub fn mutants() -> [Mutant; 6] {
+    [
+        ("ignore_closed", Scenario::Rewound),
+        ("offsets_before_commit", Scenario::WorkerCrashes),
+        ("mark_before_ack", Scenario::BrokerSilent),
+        ("keep_lost_lane", Scenario::PublisherFrozen),
+        ("no_account_lock", Scenario::TwoGroups),
+        ("answer_before_commit", Scenario::ApiCrashes),
+    ]
+    .map(|(name, scenario)| Mutant { name, scenario })
+}
+
+impl Mutant {
+    /// As `FAULT_MUTATION` names it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        self.name
+    }
+
+    /// Plays the scenario, with the rule broken or, as a control, whole; answers what the checker finds.
+    pub async fn run(self, broken: bool) -> Vec<String> {
+        let setup = Setup {
+            proxies: matches!(self.scenario, Scenario::BrokerSilent),
+            ..Setup::default()
+        };
+        let stack = Stack::create(setup).await;
+        let own: &[_] = if broken {
+            &[("FAULT_MUTATION", self.name)]
+        } else {
+            &[]
+        };
+        let stage = Stage { stack: &stack, own };
+        match self.scenario {
+            Scenario::Rewound => stage.rewound().await,
+            Scenario::WorkerCrashes => stage.worker_crashes().await,
+            Scenario::BrokerSilent => stage.broker_silent().await,
+            Scenario::PublisherFrozen => stage.publisher_frozen().await,
+            Scenario::TwoGroups => stage.two_groups().await,
+            Scenario::ApiCrashes => stage.api_crashes().await,
+        }
+        let wrongs = settled_or_not(&stack).await;
+        stack.discard().await;
+        wrongs
+    }
+}
+
+/// What the books say once everything has come to its end, or could have.
+async fn settled_or_not(stack: &Stack) -> Vec<String> {
+    let deadline = Instant::now() + SETTLE_MAX;
+    while stack.database.count(OPEN_TRANSACTIONS).await > 0 && Instant::now() < deadline {
+        sleep(Duration::from_millis(100)).await;
+    }
+    let snapshot = Snapshot::of(stack).await;
+    snapshot.wrongs(&stack.book.entries())
+}
+
+/// A stack, and what the mutant among its services gets besides.
+struct Stage<'a> {
+    stack: &'a Stack,
+    own: &'a [(&'a str, &'a str)],
+}
+
+impl Stage<'_> {
+    /// Everything is delivered again. Without the unique keys the guards alone stand against it.
+    async fn rewound(&self) {
+        let stack = self.stack;
+        let [_, _, worker] = stack.start_all().await;
+        let traffic = self.traffic(2, 4).await;
+        traffic.flow(100).await;
+        traffic.stop().await;
+        stack.audit().await;
+        worker.terminate().await;
+        self.drop_keys(
+            "ALTER TABLE ledger_entries DROP CONSTRAINT ledger_entries_one_per_transaction;
+             ALTER TABLE processed_events DROP CONSTRAINT processed_events_pkey",
+        )
+        .await;
+        let topic = &stack.transactions_topic;
+        stack.kafka.rewind_group(&stack.group, topic);
+        stack
+            .launch_with(Kind::Worker, self.own)
+            .await
+            .ready()
+            .await;
+        stack.kafka.group_caught_up(&stack.group, topic).await;
+    }
+
+    /// The worker crashes before a commit.
+    async fn worker_crashes(&self) {
+        let stack = self.stack;
+        stack.start(Kind::Api).await;
+        stack.start(Kind::Publisher).await;
+        let worker = self
+            .mutant(Kind::Worker, Some("worker.before_commit:20"))
+            .await;
+        let traffic = self.traffic(2, 4).await;
+        worker.ended().await;
+        stack.start(Kind::Worker).await;
+        traffic.flow(20).await;
+        traffic.stop().await;
+    }
+
+    /// The broker falls silent, and the publisher is killed before it speaks again.
+    async fn broker_silent(&self) {
+        let stack = self.stack;
+        stack.start(Kind::Api).await;
+        stack.start(Kind::Worker).await;
+        let publisher = self.mutant(Kind::Publisher, None).await;
+        let traffic = self.traffic(2, 4).await;
+        traffic.flow(50).await;
+        stack.kafka_proxy().swallow();
+        traffic.flow(100).await;
+        publisher.kill().await;
+        stack.kafka_proxy().restore();
+        stack.start(Kind::Publisher).await;
+        traffic.flow(20).await;
+        traffic.stop().await;
+    }
+
+    /// A publisher is frozen until another one has its lanes, and comes back.
+    async fn publisher_frozen(&self) {
+        let stack = self.stack;
+        stack.start(Kind::Api).await;
+        stack.start(Kind::Worker).await;
+        let publisher = self.mutant(Kind::Publisher, None).await;
+        stack.start(Kind::Publisher).await;
+        let traffic = self.traffic(8, 16).await;
+        traffic.flow(100).await;
+        publisher.signal("STOP").await;
+        sleep(FROZEN).await;
+        publisher.signal("CONT").await;
+        traffic.flow(2_000).await;
+        traffic.stop().await;
+    }
+
+    /// Two groups read everything and post beside each other, to one account. Without the unique keys
+    /// the account's lock alone keeps its balance.
+    async fn two_groups(&self) {
+        let stack = self.stack;
+        self.drop_keys(
+            "ALTER TABLE ledger_entries DROP CONSTRAINT ledger_entries_pkey;
+             ALTER TABLE ledger_entries DROP CONSTRAINT ledger_entries_one_per_transaction",
+        )
+        .await;
+        stack.start(Kind::Api).await;
+        stack.start(Kind::Publisher).await;
+        for group in ["one", "two"] {
+            let group = format!("{}.{group}", stack.group);
+            let mut own = self.own.to_vec();
+            own.push(("CONSUMER_GROUP", &group));
+            own.push(("WORKER_ISOLATION", "read-committed"));
+            stack.launch_with(Kind::Worker, &own).await.ready().await;
+        }
+        let traffic = self.traffic(1, 16).await;
+        traffic.flow(1_500).await;
+        traffic.stop().await;
+    }
+
+    /// The api crashes before a write.
+    async fn api_crashes(&self) {
+        let stack = self.stack;
+        stack.start(Kind::Publisher).await;
+        stack.start(Kind::Worker).await;
+        let api = self.mutant(Kind::Api, Some("api.before_write:60")).await;
+        let traffic = self.traffic(2, 4).await;
+        api.ended().await;
+        stack.start(Kind::Api).await;
+        traffic.flow(20).await;
+        traffic.stop().await;
+    }
+
+    /// Starts the mutant, which may crash at a pass of a step.
+    async fn mutant(&self, kind: Kind, point: Option<&str>) -> Service {
+        let mut own = self.own.to_vec();
+        own.extend(point.map(|point| ("FAULT_POINT", point)));
+        let service = self.stack.launch_with(kind, &own).await;
+        service.ready().await;
+        service
+    }
+
+    async fn traffic(&self, accounts: usize, clients: usize) -> Traffic {
+        let client: Client = self.stack.client().await;
+        let mut opened = Vec::new();
+        for _ in 0..accounts {
+            opened.push(client.open_account().await);
+        }
+        Traffic::start(&client, &self.stack.book, &opened, clients)
+    }
+
+    async fn drop_keys(&self, sql: &'static str) {
+        insist(self.stack.database.superuser(), sql).await;
+    }
+}

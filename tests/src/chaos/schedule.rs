@@ -1,0 +1,80 @@
+use super::{fault::Fault, seed::Dice};
+
+/// The pause between the beginnings of two faults, in milliseconds: most of them overlap.
+const PAUSE_MS: (u64, u64) = (500, 5_500);
+
+/// A fault and its time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Planned {
+    /// When it begins, behind the round's beginning, in milliseconds.
+    pub at_ms: u64,
+    /// How long it lasts, in milliseconds.
+    pub lasts_ms: u64,
+    /// What it is.
+    pub fault: Fault,
+}
+
+/// The faults of a round, decided by the seed alone. Rounds deal from one shuffled deck of all faults
+/// after another, so that every kind comes before any comes again.
+#[must_use]
+pub fn schedule(seed: u64, round: usize, faults: usize) -> Vec<Planned> {
+    let mut dice = Dice::new(seed, 1 + u64::try_from(round).unwrap_or(u64::MAX));
+    let mut at_ms = 1_000;
+    dealt(seed, round * faults, faults)
+        .into_iter()
+        .map(|fault| {
+            at_ms += dice.between(PAUSE_MS.0, PAUSE_MS.1);
+            let (least, most) = fault.lasts_ms();
+            Planned {
+                at_ms,
+                lasts_ms: dice.between(least, most),
+                fault,
+            }
+        })
+        .collect()
+}
+
+/// So many faults behind the first ones of an endless deal.
+fn dealt(seed: u64, behind: usize, count: usize) -> Vec<Fault> {
+    let mut dice = Dice::new(seed, 0);
+    let mut dealt = Vec::new();
+    while dealt.len() < behind + count {
+        let mut deck = Fault::deck(&mut dice);
+        dice.shuffle(&mut deck);
+        dealt.extend(deck);
+    }
+    dealt.drain(..behind);
+    dealt.truncate(count);
+    dealt
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn a_seed_gives_the_same_schedule_again() {
+        assert_eq!(schedule(42, 3, 20), schedule(42, 3, 20));
+        assert_ne!(schedule(42, 3, 20), schedule(43, 3, 20));
+        assert_ne!(schedule(42, 3, 20), schedule(42, 4, 20));
+    }
+
+    #[test]
+    fn every_kind_comes_before_any_comes_again() {
+        let kinds = Fault::deck(&mut Dice::new(0, 0)).len();
+        let rounds = (0..kinds).flat_map(|round| schedule(9, round, 1));
+        let seen: HashSet<_> = rounds.map(|planned| planned.fault.to_string()).collect();
+        assert_eq!(seen.len(), kinds);
+    }
+
+    #[test]
+    fn faults_begin_one_after_another_and_overlap() {
+        let planned = schedule(1, 0, 50);
+        let pairs = planned.windows(2);
+        assert!(pairs.clone().all(|pair| pair[0].at_ms < pair[1].at_ms));
+        let overlapping = pairs.filter(|pair| pair[0].at_ms + pair[0].lasts_ms > pair[1].at_ms);
+        assert!(overlapping.count() > 10);
+    }
+}
