@@ -2,7 +2,8 @@
 # lists these targets.
 
 .DEFAULT_GOAL := help
-.PHONY: help up down status logs env seed reset test e2e bench bench-growth fmt lint deny sqlx-prepare openapi \
+.PHONY: help up down status logs env seed reset test e2e bench bench-growth chaos chaos-mutations \
+        chaos-recovery fmt lint deny sqlx-prepare openapi \
         env-example check-generated check-api check-scripts ci
 
 help: ## this list
@@ -31,6 +32,13 @@ bench: ## measure speed and cost, check the ledger behind it (20 minutes); QUICK
 	@infra/local/bench.sh run $(if $(QUICK),--quick) $(ARGS)
 bench-growth: ## the same with 1 and 10 million transactions in the tables (up to 20 GB of disk)
 	@infra/local/bench.sh growth $(ARGS)
+
+chaos: ## faults under load, after which nothing may be wrong (FAULTS=500: 50 minutes; SEED=, ROUND=, ISOLATION=)
+	@infra/local/chaos.sh run $(ARGS)
+chaos-mutations: ## break each rule behind the promises once: the fault suite has to notice
+	@infra/local/chaos.sh mutations $(ARGS)
+chaos-recovery: ## how long it takes until payments are posted again behind a kill
+	@infra/local/chaos.sh recovery
 
 fmt: ## format the code
 	cargo fmt --all

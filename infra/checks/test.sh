@@ -8,3 +8,6 @@
 # their own package.
 cargo build --workspace --bins --locked
 cargo test --locked "$@"
+
+# A bounded selection of the fault suite, on an instance of its own, where everything is tested.
+[[ $# -gt 0 ]] || infra/local/chaos.sh selection

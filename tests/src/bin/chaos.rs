@@ -83,10 +83,9 @@ enum Levels {
 impl Levels {
     fn of_round(self, round: usize) -> Isolation {
         match self {
-            Self::Serializable => Isolation::Serializable,
             Self::ReadCommitted => Isolation::ReadCommitted,
-            Self::Both if round.is_multiple_of(2) => Isolation::Serializable,
-            Self::Both => Isolation::ReadCommitted,
+            Self::Both if !round.is_multiple_of(2) => Isolation::ReadCommitted,
+            Self::Serializable | Self::Both => Isolation::Serializable,
         }
     }
 }

@@ -64,17 +64,17 @@ enum Done {
 pub(super) async fn perform(fleet: &Fleet, planned: Planned, dice: Dice, hot_account: Uuid) {
     let name = planned.fault.to_string();
     let lasts = Duration::from_millis(planned.lasts_ms);
-    fleet.tell(format!("{name}, for {lasts:?}"));
+    fleet.tell(&format!("{name}, for {lasts:?}"));
     match act(fleet, planned.fault, lasts, dice, hot_account).await {
         Ok(Done::Yes) => fleet.count(&name, true),
         Ok(Done::Skipped) => {
-            fleet.tell(format!("{name}: not now"));
+            fleet.tell(&format!("{name}: not now"));
             fleet.count(&name, false);
         }
         Ok(Done::Later) => {}
         Err(wrong) => fleet.wrong(format!("{name}: {wrong}")),
     }
-    fleet.tell(format!("{name}: over"));
+    fleet.tell(&format!("{name}: over"));
 }
 
 async fn act(
@@ -203,13 +203,13 @@ async fn on_line(
     lasts: Duration,
     spoil: impl FnOnce(&Proxy),
 ) -> Result<Done, String> {
-    let line = fleet.line(link);
-    let Some(_turn) = line.turn() else {
+    let connections = fleet.line(link);
+    let Some(_turn) = connections.turn() else {
         return Ok(Done::Skipped);
     };
-    spoil(&line.proxy);
+    spoil(&connections.proxy);
     sleep(lasts).await;
-    line.proxy.restore();
+    connections.proxy.restore();
     Ok(Done::Yes)
 }
 

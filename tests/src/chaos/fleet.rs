@@ -140,22 +140,16 @@ impl Fleet {
         let Some(service) = state.service.take() else {
             return;
         };
-        match state.armed.take() {
-            Some(point) => {
-                self.tell(format!("{} crashed at {point}", service.label()));
-                self.count(&format!("crash at {point}"), true);
-            }
-            None => {
-                let log = service.log();
-                let shown = log.len().saturating_sub(LOG_LINES_SHOWN);
-                let status = service.ended().await;
-                self.wrong(format!(
-                    "{} ended by itself ({status}):\n{}",
-                    service.label(),
-                    log[shown..].join("\n")
-                ));
-            }
+        if let Some(point) = state.armed.take() {
+            self.tell(&format!("{} crashed at {point}", service.label()));
+            self.count(&format!("crash at {point}"), true);
+            return;
         }
+        let log = service.log();
+        let shown = log.len().saturating_sub(LOG_LINES_SHOWN);
+        let status = service.ended().await;
+        let (label, last) = (service.label(), log[shown..].join("\n"));
+        self.wrong(format!("{label} ended by itself ({status}):\n{last}"));
     }
 
     pub(super) fn server_turn(&self, server: Server) -> Option<MutexGuard<'_, ()>> {
@@ -187,12 +181,12 @@ impl Fleet {
     }
 
     pub(super) fn wrong(&self, wrong: String) {
-        self.tell(format!("WRONG: {wrong}"));
+        self.tell(&format!("WRONG: {wrong}"));
         self.lock().wrongs.push(wrong);
     }
 
     /// Adds a line to the round's story.
-    pub(super) fn tell(&self, line: String) {
+    pub(super) fn tell(&self, line: &str) {
         let at = self.began.elapsed().as_secs_f64();
         self.lock().timeline.push(format!("{at:7.1} s  {line}"));
     }

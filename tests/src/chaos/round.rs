@@ -183,7 +183,7 @@ async fn play(fleet: &Fleet, plan: Plan) -> (Ends, (usize, usize)) {
 /// Behind the faults: everything comes to its end, and the books are right; then what waits for
 /// somebody is replayed or discarded, and the books are right again.
 async fn end(fleet: &Fleet, apis: &[Client]) -> (Ends, (usize, usize)) {
-    fleet.tell("the faults are over".to_owned());
+    fleet.tell("the faults are over");
     fleet.bring_back_the_crashed().await;
     fleet.muster().await;
     if let Err(wrong) = verdict::settled(fleet).await {
@@ -205,7 +205,7 @@ async fn end(fleet: &Fleet, apis: &[Client]) -> (Ends, (usize, usize)) {
     if last.dead_lettered > 0 {
         fleet.wrong(format!("still waiting behind all replays: {last:?}"));
     }
-    fleet.tell(format!(
+    fleet.tell(&format!(
         "replayed {} and discarded {}",
         cleared.0, cleared.1
     ));

@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// How long everything may take to come to its end without any progress.
-const STANDSTILL_MAX: Duration = Duration::from_secs(60);
+const STANDSTILL_MAX: Duration = Duration::from_mins(1);
 /// What is still under way, by what.
 const UNDER_WAY: [(&str, &str); 3] = [
     ("open transactions", OPEN_TRANSACTIONS),

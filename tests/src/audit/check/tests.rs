@@ -182,14 +182,14 @@ fn each_wrong_is_found() {
             b.snapshot.entries.remove(0);
         }),
         ("dead-lettered without a dead letter", |b| {
-            dead_letter(b, false)
+            dead_letter(b, false);
         }),
         ("nothing waits for", |b| {
             dead_letter(b, true);
             b.snapshot.transactions[1].status = "PENDING".to_owned();
         }),
         ("0 events are parked", |b| {
-            b.snapshot.accounts[0].parked_count = 1
+            b.snapshot.accounts[0].parked_count = 1;
         }),
         ("an entry of no transaction", |b| {
             b.snapshot.entries[0].transaction_id = Uuid::new_v4();
