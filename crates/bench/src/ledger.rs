@@ -24,6 +24,8 @@ pub struct Expected {
     pub counted: u64,
     /// Transactions that may exist beside these: their answers did not arrive.
     pub uncertain: u64,
+    /// Transactions whose events are given up: they wait for somebody.
+    pub dead_lettered: u64,
     /// Whether all of them must have come to their end, and every event have left.
     pub finished: bool,
 }
@@ -69,6 +71,13 @@ pub async fn check(stack: &Stack, expected: &Expected) -> anyhow::Result<Finding
     broken_rules(&mut connection, &sql::ALWAYS, &mut wrongs).await?;
     if expected.finished {
         broken_rules(&mut connection, &sql::WHEN_FINISHED, &mut wrongs).await?;
+        let dead = sql::count(&mut connection, sql::DEAD_LETTERED).await?;
+        if dead != expected.dead_lettered {
+            let expected = expected.dead_lettered;
+            wrongs.push(format!(
+                "{dead} dead-lettered transactions instead of {expected}"
+            ));
+        }
     }
     Ok(Findings {
         transactions: found.saturating_sub(expected.before),
@@ -112,6 +121,7 @@ mod tests {
             acknowledged: vec![Uuid::now_v7(); 5],
             counted: 100,
             uncertain: 3,
+            dead_lettered: 0,
             finished: true,
         };
         assert!(wrong_count(114, &expected).unwrap().contains("115 to 118"));

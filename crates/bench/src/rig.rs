@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::bail;
-use e2e::{Kind, Service, Setup, Stack};
+use e2e::{Client, Kind, Service, Setup, Stack};
 use sqlx::PgPool;
 use tokio::time::{Instant, sleep};
 use uuid::Uuid;
@@ -110,6 +110,12 @@ impl Rig {
         }
     }
 
+    /// Starts a service that may not be ready for now.
+    pub async fn launch(&mut self, kind: Kind) {
+        let service = self.stack.launch(kind).await;
+        self.services.push(service);
+    }
+
     /// Ends all services of a kind.
     pub async fn stop(&mut self, kind: Kind) {
         for service in self.services.iter().filter(|s| s.kind() == kind) {
@@ -128,6 +134,12 @@ impl Rig {
     #[must_use]
     pub fn database(&self) -> &PgPool {
         self.stack.database.superuser()
+    }
+
+    /// A client for single payments beside the load.
+    #[must_use]
+    pub fn client(&self) -> Client {
+        self.stack.client_of(Some(self.key.clone()))
     }
 
     /// wrk for this api.

@@ -6,6 +6,8 @@ mod frame;
 mod idle;
 mod intake;
 mod memory;
+mod parked;
+mod poison;
 mod sustained;
 
 use tokio::fs;
@@ -51,5 +53,7 @@ async fn one(
         SectionName::Batches => batches::run(settings).await,
         SectionName::Idle => idle::run(settings).await,
         SectionName::Drain => drain::run(settings).await,
+        SectionName::Poison => poison::run(settings, *sustained).await,
+        SectionName::Parked => parked::run(settings).await,
     }
 }

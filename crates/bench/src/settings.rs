@@ -53,6 +53,10 @@ pub enum SectionName {
     Idle,
     /// The worker on a backlog
     Drain,
+    /// What events that cannot be applied cost the others; not among those that run by default
+    Poison,
+    /// The worker before a great many parked events; not among those that run by default
+    Parked,
 }
 
 /// A run over all sections, in under 20 minutes; with `--quick` in about 3.
@@ -120,6 +124,10 @@ pub struct RunSettings {
         default_value_if("quick", "true", "100000")
     )]
     pub drain_transactions: u64,
+
+    /// Parked: events that are parked
+    #[arg(long, default_value_t = 1_000_000)]
+    pub parked_events: u64,
 
     /// Where files are put.
     #[command(flatten)]

@@ -127,7 +127,7 @@ pub async fn find(rig: &mut Rig, what: &str, settings: SearchSettings) -> anyhow
     let mut next = Some(whole_rate(estimate));
     let mut found = Found::default();
     while let Some(rate) = next.filter(|_| found.trials.len() < settings.trials_max) {
-        let (trial, cost) = trial_at(rig, what, rate, settings).await?;
+        let (trial, cost) = steady(rig, what, rate, settings).await?;
         say(what, &trial.words());
         next = found.add(trial, cost);
     }
@@ -152,7 +152,8 @@ async fn estimate(rig: &mut Rig, what: &str, settings: SearchSettings) -> anyhow
     Ok(published_per_second(&samples))
 }
 
-async fn trial_at(
+/// A trial at a constant rate, and what a transaction has cost in it.
+pub async fn steady(
     rig: &mut Rig,
     what: &str,
     rate: u32,
@@ -191,7 +192,9 @@ async fn watch(rig: &Rig) -> Watch {
 }
 
 async fn all_published(rig: &Rig) -> anyhow::Result<()> {
-    let goal = accepted(rig.services()).await;
+    let goal = accepted(rig.services())
+        .await
+        .saturating_sub(rig.expected.dead_lettered);
     let results = async |rig: &Rig| published(rig.services(), &rig.stack.results_topic).await;
     rig.reach("results published", goal, results).await
 }

@@ -17,6 +17,10 @@ pub(super) const TRANSACTIONS: &str = "SELECT count(*) FROM transactions";
 /// Those refused by a business rule.
 pub(super) const REJECTED: &str = "SELECT count(*) FROM transactions WHERE status = 'FAILED'";
 
+/// Those that wait for somebody to replay or discard their events.
+pub(super) const DEAD_LETTERED: &str = "SELECT count(*) FROM transactions
+    WHERE status = 'PROCESSING' AND failure_reason = 'dead_lettered'";
+
 /// What must hold at any time.
 pub(super) const ALWAYS: [Rule; 6] = [
     Rule {
@@ -73,8 +77,9 @@ pub(super) const ALWAYS: [Rule; 6] = [
 /// What must hold when everything that was accepted has come to its end.
 pub(super) const WHEN_FINISHED: [Rule; 2] = [
     Rule {
-        what: "transactions that are neither PROCESSED nor FAILED",
-        counts: "SELECT count(*) FROM transactions WHERE status NOT IN ('PROCESSED', 'FAILED')",
+        what: "transactions that are neither PROCESSED nor FAILED nor dead-lettered",
+        counts: "SELECT count(*) FROM transactions
+                  WHERE status NOT IN ('PROCESSED', 'FAILED') AND failure_reason IS NULL",
     },
     Rule {
         what: "events that were not sent",
