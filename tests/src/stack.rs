@@ -37,7 +37,7 @@ impl Default for Setup {
     }
 }
 
-/// What a test has for itself: a database, two topics, a consumer group, and the services that it
+/// What a test has for itself: a database, three topics, a consumer group, and the services that it
 /// starts on them.
 #[derive(Debug)]
 pub struct Stack {
@@ -51,6 +51,8 @@ pub struct Stack {
     pub transactions_topic: String,
     /// The topic of results.
     pub results_topic: String,
+    /// The topic of dead letters.
+    pub dead_letters_topic: String,
     /// The workers' consumer group.
     pub group: String,
     /// Where the api listens.
@@ -87,6 +89,7 @@ impl Stack {
             book: Book::default(),
             transactions_topic: fresh_name("transactions"),
             results_topic: fresh_name("results"),
+            dead_letters_topic: fresh_name("dlq"),
             group: fresh_name("worker"),
             api: Address::default(),
             proxies,
@@ -169,6 +172,7 @@ impl Stack {
             ("KAFKA_BROKERS", broker),
             ("TRANSACTIONS_TOPIC", self.transactions_topic.clone()),
             ("RESULTS_TOPIC", self.results_topic.clone()),
+            ("DEAD_LETTERS_TOPIC", self.dead_letters_topic.clone()),
             ("CONSUMER_GROUP", self.group.clone()),
             ("API_BIND_ADDR", "127.0.0.1:0".to_owned()),
             ("ADMIN_BIND_ADDR", "127.0.0.1:0".to_owned()),
@@ -277,7 +281,11 @@ impl Stack {
         }))
         .await;
         self.database.drop().await;
-        let topics = [&*self.transactions_topic, &*self.results_topic];
+        let topics = [
+            &*self.transactions_topic,
+            &*self.results_topic,
+            &*self.dead_letters_topic,
+        ];
         self.kafka.delete_topics(&topics).await;
     }
 }
