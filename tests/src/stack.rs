@@ -37,7 +37,7 @@ impl Default for Setup {
     }
 }
 
-/// What a test has for itself: a database, two topics, a consumer group, and the services that it
+/// What a test has for itself: a database, three topics, a consumer group, and the services that it
 /// starts on them.
 #[derive(Debug)]
 pub struct Stack {

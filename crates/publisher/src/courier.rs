@@ -3,6 +3,7 @@
 mod verdict;
 
 use std::{
+    array,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -10,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use common::types::EventEnvelope;
+use common::types::{EventEnvelope, RecordHeaders};
 use rdkafka::{
     ClientConfig, ClientContext,
     client::DefaultClientContext,
@@ -24,9 +25,9 @@ use tokio::{
     time::Instant,
 };
 use tracing::{debug, warn};
-pub(crate) use verdict::{NotSent, Verdict};
+pub(crate) use verdict::{NotSent, Verdict, is_for_good};
 
-use crate::hinted::Hinted;
+use crate::{hinted::Hinted, settings::TOPICS};
 
 /// Most bytes of rows that wait in a producer, in KiB: it bounds the service's memory.
 const QUEUE_KBYTES_MAX: u32 = 32 * 1024;
@@ -52,9 +53,50 @@ pub(crate) struct Parcel<'a> {
     pub(crate) slot: usize,
     pub(crate) topic: &'a str,
     pub(crate) partition: i32,
-    pub(crate) key: &'a str,
-    pub(crate) payload: &'a str,
-    pub(crate) envelope: EventEnvelope,
+    pub(crate) content: Content<'a>,
+}
+
+/// What a record is made of.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Content<'a> {
+    pub(crate) key: Option<&'a [u8]>,
+    pub(crate) value: Option<&'a [u8]>,
+    pub(crate) headers: Headers<'a>,
+}
+
+/// A record's headers.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Headers<'a> {
+    /// Those of an event of ours.
+    Event(EventEnvelope),
+    /// Whatever they are.
+    Record(&'a RecordHeaders),
+}
+
+impl Headers<'_> {
+    fn to_send(self) -> OwnedHeaders {
+        match self {
+            Self::Event(envelope) => {
+                let headers = envelope.headers();
+                owned(
+                    headers
+                        .iter()
+                        .map(|(key, value)| (*key, Some(value.as_bytes()))),
+                )
+            }
+            Self::Record(headers) => {
+                let headers = headers.0.iter();
+                owned(headers.map(|(key, value)| (key.as_str(), value.bytes())))
+            }
+        }
+    }
+}
+
+fn owned<'a>(headers: impl ExactSizeIterator<Item = (&'a str, Option<&'a [u8]>)>) -> OwnedHeaders {
+    let empty = OwnedHeaders::new_with_capacity(headers.len());
+    headers.fold(empty, |owned, (key, value)| {
+        owned.insert(Header { key, value })
+    })
 }
 
 /// One producer, from its making to its first failure.
@@ -67,7 +109,7 @@ pub(crate) struct Courier {
     failed: Arc<AtomicBool>,
     message_bytes_max: i32,
     /// By topic and partition: when the broker last took a batch of this producer.
-    known_at: [Vec<Option<Instant>>; 2],
+    known_at: [Vec<Option<Instant>>; TOPICS],
 }
 
 /// Takes librdkafka's callbacks, which come on its polling thread and must not wait.
@@ -148,23 +190,18 @@ impl Courier {
             reports,
             failed,
             message_bytes_max: topic_message_bytes_max,
-            known_at: [vec![None; partitions], vec![None; partitions]],
+            known_at: array::from_fn(|_| vec![None; partitions]),
         })
     }
 
     /// Hands a row to the producer; its report comes later.
     pub(crate) fn send(&self, parcel: &Parcel<'_>) -> Result<(), NotSent> {
-        let headers = parcel.envelope.headers();
-        let mut sent = OwnedHeaders::new_with_capacity(headers.len());
-        for (key, value) in &headers {
-            let value = Some(value.as_str());
-            sent = sent.insert(Header { key, value });
-        }
-        let record = BaseRecord::with_opaque_to(parcel.topic, parcel.slot)
+        let content = &parcel.content;
+        let mut record = BaseRecord::with_opaque_to(parcel.topic, parcel.slot)
             .partition(parcel.partition)
-            .key(parcel.key)
-            .payload(parcel.payload)
-            .headers(sent);
+            .headers(content.headers.to_send());
+        record.key = content.key;
+        record.payload = content.value;
         self.producer
             .send(record)
             .map_err(|(error, _)| NotSent::of(&error))

@@ -7,9 +7,13 @@
 mod claim;
 mod couriers;
 mod flights;
+mod give_up;
+mod guard;
 mod land;
+mod letter;
 mod pace;
 mod polls;
+mod send;
 mod sight;
 mod sql;
 #[cfg(test)]
@@ -19,7 +23,7 @@ mod troubles;
 use std::{sync::Arc, time::Duration};
 
 use chrono::Utc;
-use common::types::LaneSet;
+use common::types::{DeadLetterClass, Lane, LaneSet};
 use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 pub(crate) use sql::{SESSION_OPTIONS, remove_unmarked};
 use tokio::{
@@ -31,7 +35,8 @@ use uuid::Uuid;
 
 use self::{
     couriers::{Couriers, overdue_at},
-    flights::Flights,
+    flights::{Flights, SentRow},
+    guard::Guard,
     pace::RowsSent,
     polls::Polls,
     troubles::Troubles,
@@ -43,7 +48,7 @@ use crate::{
     health::HealthSide,
     hinted::Hinted,
     lanes::Ownership,
-    settings::{KafkaSettings, PublishingSettings},
+    settings::{KafkaSettings, PublishingSettings, TOPICS},
     topics::TopicsState,
 };
 
@@ -85,7 +90,7 @@ pub(crate) struct CycleParts {
 /// The loop that publishes.
 pub(crate) struct Cycle {
     parts: CycleParts,
-    topics: [String; 2],
+    topics: [String; TOPICS],
     partitions: i32,
     settings: PublishingSettings,
     flights: Flights,
@@ -95,8 +100,10 @@ pub(crate) struct Cycle {
     polls: Polls,
     /// Rows that arrived and are not marked yet.
     landed: Landed,
-    /// Rows that were refused, where that is not written on them yet.
+    /// Rows that were refused, where that is not written down yet.
     refusals: Vec<Refusal>,
+    /// Whether more of them may become dead letters.
+    guard: Guard,
     /// What the last step sent.
     rows_sent: RowsSent,
     /// The lane to begin the next claim with, so that none is always last.
@@ -110,24 +117,34 @@ struct Landed {
     account_ids: Vec<Uuid>,
 }
 
-#[derive(Debug)]
+impl Landed {
+    fn push(&mut self, row: SentRow) {
+        self.seqs.push(row.seq);
+        self.account_ids.push(row.account_id);
+    }
+}
+
+#[derive(Clone, Debug)]
 struct Refusal {
-    seq: i64,
-    account_id: Uuid,
+    lane: Lane,
+    row: SentRow,
     reason: String,
+    /// Whether the row becomes a dead letter.
+    for_good: bool,
 }
 
 /// Handles, because looking a metric up by its labels costs more than counting.
 struct CycleMetrics {
-    acknowledged: [Counter; 2],
-    refused: [Counter; 2],
-    unknown: [Counter; 2],
+    acknowledged: [Counter; TOPICS],
+    refused: [Counter; TOPICS],
+    unknown: [Counter; TOPICS],
+    dead_letters: Counter,
     insert_to_ack: Histogram,
     lanes_owned: Gauge,
 }
 
 impl CycleMetrics {
-    fn new(topics: &[String; 2]) -> Self {
+    fn new(topics: &[String; TOPICS]) -> Self {
         let counters = |result: &'static str| {
             let labelled = |topic: &String| counter!("outbox_published_total", "topic" => topic.clone(), "result" => result);
             topics.each_ref().map(labelled)
@@ -136,6 +153,7 @@ impl CycleMetrics {
             acknowledged: counters("acknowledged"),
             refused: counters("refused"),
             unknown: counters("unknown"),
+            dead_letters: counter!("dlq_messages_total", "class" => DeadLetterClass::RefusedByBroker.as_str()),
             insert_to_ack: histogram!("outbox_insert_to_ack_seconds"),
             lanes_owned: gauge!("outbox_lanes_owned"),
         }
@@ -168,6 +186,7 @@ impl Cycle {
             polls: Polls::new(POLL_INTERVAL_FIRST, poll_max, Instant::now()),
             landed: Landed::default(),
             refusals: Vec::new(),
+            guard: Guard::new(),
             rows_sent: RowsSent::default(),
             first_lane: 0,
             metrics: CycleMetrics::new(&kafka.topics()),

@@ -8,6 +8,10 @@ pub(crate) fn describe() {
         "outbox_published_total",
         "Rows with an answer, by topic and result: acknowledged, refused, or unknown (sent again)"
     );
+    describe_counter!(
+        "dlq_messages_total",
+        "Records that were given up and became dead letters, by class"
+    );
     describe_histogram!(
         "outbox_insert_to_ack_seconds",
         Unit::Seconds,

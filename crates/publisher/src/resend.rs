@@ -1,4 +1,4 @@
-//! Rebuilds the events of transactions that are still PENDING, for the day a topic was lost.
+//! Rebuilds the events of transactions that wait to be posted, for the day a topic was lost.
 
 mod sql;
 
@@ -51,8 +51,8 @@ struct Chunk {
     waiting_account_ids: Vec<Uuid>,
 }
 
-/// Writes the `transaction.created` events of transactions that are PENDING to the outbox again, in
-/// the order of acceptance; the answer is how many. They are those of each account that has one
+/// Writes the `transaction.created` events of transactions that wait to be posted to the outbox again,
+/// in the order of acceptance; the answer is how many. They are those of each account that has one
 /// accepted at least so long ago, the younger ones of these accounts included: those come behind,
 /// and rows of theirs that were not sent yet are taken back, so that none stands before an older
 /// one.
@@ -71,7 +71,7 @@ pub async fn resend(
     let mut writing = writer.begin().await?;
     sql::lock_outbox(&mut writing).await?;
     // What is read from here on is all that was accepted before the lock.
-    let rows = sql::pending_transactions(&mut reader, pending_older_than.as_secs_f64());
+    let rows = sql::waiting_transactions(&mut reader, pending_older_than.as_secs_f64());
     let mut rows = pin!(rows);
     let mut chunk = Chunk::default();
     let mut resent = 0;
@@ -108,7 +108,7 @@ fn expect_rows(expected: usize, found: u64) -> Result<(), ResendError> {
 
 /// The event as the api made it: it is all in the transaction's row, and its id is the
 /// transaction's.
-fn event(row: &sql::PendingTransaction) -> Result<OutboxEvent, ResendError> {
+fn event(row: &sql::WaitingTransaction) -> Result<OutboxEvent, ResendError> {
     let transaction_id = TransactionId(row.id);
     let unusable = |why: String| ResendError::Transaction(transaction_id, why);
     let amount = AmountCents::try_from(row.amount_cents);

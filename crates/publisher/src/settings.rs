@@ -11,6 +11,11 @@ use common::{
     telemetry::LogSettings,
 };
 
+/// How many topics rows go to.
+pub(crate) const TOPICS: usize = 3;
+/// The place of the topic of dead letters among them.
+pub(crate) const DEAD_LETTERS: usize = 2;
+
 /// Moves events from the outbox to Kafka, in order for each account
 #[derive(Clone, Debug, Parser)]
 #[command(name = "publisher", version)]
@@ -74,6 +79,10 @@ pub struct KafkaSettings {
     #[arg(long, env, default_value = "transactions.results", value_parser = topic_name)]
     pub results_topic: String,
 
+    /// The topic of the records that were given up
+    #[arg(long, env, default_value = "transactions.dlq", value_parser = topic_name)]
+    pub dead_letters_topic: String,
+
     /// The worker's consumer group, whose lag is measured
     #[arg(long, env, default_value = "postonce-worker")]
     pub consumer_group: String,
@@ -120,8 +129,11 @@ pub struct PublishingSettings {
 /// What to do instead of publishing.
 #[derive(Clone, Debug, Subcommand)]
 pub enum Command {
-    /// Writes the events of transactions that are still PENDING to the outbox again, for the day a
+    /// Writes the events of transactions that wait to be posted to the outbox again, for the day a
     /// topic was lost
+    ///
+    /// These are the PENDING ones, and those PROCESSING of which no event is parked for a retry or a
+    /// dead letter: their event was replayed.
     ///
     /// The event id of `transaction.created` is the transaction's id, so the worker recognises an
     /// event that it gets twice, and nothing is posted twice.
@@ -129,8 +141,8 @@ pub enum Command {
     /// Stop all publishers before, if the order within an account matters: one that runs may have
     /// read a younger transaction's row already. While this command runs, nothing is accepted.
     Resend {
-        /// Accounts with a transaction PENDING for at least so long, as a number with ms, s, m, h or
-        /// d; of these accounts all PENDING transactions are sent again, in their order
+        /// Accounts with a transaction that has waited for at least so long, as a number with ms, s,
+        /// m, h or d; of these accounts all transactions that wait are sent again, in their order
         #[arg(long, value_parser = duration)]
         pending_older_than: Duration,
     },
@@ -139,9 +151,17 @@ pub enum Command {
 impl Settings {
     /// Rules over several settings; the error names the variables.
     pub fn check(&self) -> Result<(), String> {
-        if self.kafka.transactions_topic == self.kafka.results_topic {
+        let [transactions, results, dead_letters] = self.kafka.topics();
+        if transactions == results {
             return Err(
                 "RESULTS_TOPIC (--results-topic): must differ from TRANSACTIONS_TOPIC".to_owned(),
+            );
+        }
+        if [transactions, results].contains(&dead_letters) {
+            return Err(
+                "DEAD_LETTERS_TOPIC (--dead-letters-topic): must differ from TRANSACTIONS_TOPIC and \
+                 RESULTS_TOPIC"
+                    .to_owned(),
             );
         }
         Ok(())
@@ -149,10 +169,14 @@ impl Settings {
 }
 
 impl KafkaSettings {
-    /// The topics that events go to.
+    /// The topics that rows go to; that of dead letters is [`DEAD_LETTERS`].
     #[must_use]
-    pub fn topics(&self) -> [String; 2] {
-        [self.transactions_topic.clone(), self.results_topic.clone()]
+    pub fn topics(&self) -> [String; TOPICS] {
+        [
+            self.transactions_topic.clone(),
+            self.results_topic.clone(),
+            self.dead_letters_topic.clone(),
+        ]
     }
 }
 
@@ -167,8 +191,9 @@ mod tests {
         let settings = parse_from::<Settings>(&["publisher"]).unwrap();
         assert_eq!(
             settings.kafka.topics(),
-            ["transactions", "transactions.results"]
+            ["transactions", "transactions.results", "transactions.dlq"]
         );
+        assert_eq!(settings.kafka.topics()[DEAD_LETTERS], "transactions.dlq");
         assert_eq!(settings.kafka.topic_partitions, 8);
         assert!(settings.kafka.topics_create);
         assert_eq!(settings.publishing.outbox_retention, Duration::ZERO);
@@ -186,6 +211,7 @@ mod tests {
             ("TOPICS_CREATE", "--topics-create=perhaps"),
             ("TRANSACTIONS_TOPIC", "--transactions-topic=a b"),
             ("RESULTS_TOPIC", "--results-topic=.."),
+            ("DEAD_LETTERS_TOPIC", "--dead-letters-topic=a b"),
             ("KAFKA_BROKERS", "--kafka-brokers=localhost"),
             ("PUBLISH_LANE_ROWS_MAX", "--publish-lane-rows-max=0"),
             ("PUBLISH_ROWS_MAX", "--publish-rows-max=1"),
@@ -210,6 +236,12 @@ mod tests {
         let arguments = ["publisher", "--transactions-topic=t", "--results-topic=t"];
         let settings = parse_from::<Settings>(&arguments).unwrap();
         assert!(settings.check().unwrap_err().starts_with("RESULTS_TOPIC"));
+        for other in ["--transactions-topic=d", "--results-topic=d"] {
+            let arguments = ["publisher", "--dead-letters-topic=d", other];
+            let settings = parse_from::<Settings>(&arguments).unwrap();
+            let error = settings.check().unwrap_err();
+            assert!(error.starts_with("DEAD_LETTERS_TOPIC"), "{error}");
+        }
     }
 
     #[test]

@@ -19,7 +19,12 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use crate::{health::HealthSide, hinted::Hinted, quiet::Quiet, settings::KafkaSettings};
+use crate::{
+    health::HealthSide,
+    hinted::Hinted,
+    quiet::Quiet,
+    settings::{KafkaSettings, TOPICS},
+};
 
 /// How long a question to the brokers may take.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
@@ -37,7 +42,7 @@ pub(crate) enum TopicsState {
     NotReady,
     /// Events may be sent.
     Ready {
-        /// The smaller one of the topics' `max.message.bytes`.
+        /// The smallest of the topics' `max.message.bytes`.
         message_bytes_max: i32,
     },
 }
@@ -159,7 +164,7 @@ fn admin_client(brokers: &str) -> Result<Admin, KafkaError> {
         .create_with_context(Quiet)
 }
 
-/// The smaller `max.message.bytes` of the topics, if all is as configured. Absent topics are
+/// The smallest `max.message.bytes` of the topics, if all is as configured. Absent topics are
 /// created, and count as wrong until the next check sees them.
 async fn check(admin: &Arc<Admin>, settings: &KafkaSettings) -> Result<i32, TopicsError> {
     let found = partitions(admin, settings.topics()).await?;
@@ -196,7 +201,7 @@ fn complaint(topic: &str, partitions: Option<usize>, settings: &KafkaSettings) -
 /// How many partitions each topic has; none if it does not exist.
 async fn partitions(
     admin: &Arc<Admin>,
-    topics: [String; 2],
+    topics: [String; TOPICS],
 ) -> Result<Vec<(String, Option<usize>)>, TopicsError> {
     let admin = Arc::clone(admin);
     // All topics are asked for, because a question about one may create it.

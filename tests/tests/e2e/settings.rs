@@ -1,7 +1,7 @@
 use e2e::{Kind, Settings, run};
 
 /// A service, a variable, and a value that it cannot have.
-const BAD: [(Kind, &str, &str); 19] = [
+const BAD: [(Kind, &str, &str); 20] = [
     (Kind::Api, "DATABASE_URL", "nonsense"),
     (Kind::Api, "API_BIND_ADDR", "nowhere"),
     (Kind::Api, "ADMIN_BIND_ADDR", "127.0.0.1"),
@@ -16,6 +16,7 @@ const BAD: [(Kind, &str, &str); 19] = [
     (Kind::Publisher, "KAFKA_BROKERS", "nowhere"),
     (Kind::Publisher, "TOPIC_PARTITIONS", "0"),
     (Kind::Publisher, "TOPICS_CREATE", "perhaps"),
+    (Kind::Publisher, "DEAD_LETTERS_TOPIC", "no topic"),
     (Kind::Publisher, "OUTBOX_RETENTION", "forever"),
     (Kind::Publisher, "LOG_FORMAT", "xml"),
     (Kind::Worker, "DATABASE_URL", ""),
@@ -55,7 +56,7 @@ async fn a_bad_setting_is_one_line_that_names_it_and_no_port_is_bound() {
 async fn help_names_every_setting_of_the_contract() {
     let of_all = "DATABASE_URL DATABASE_CONNECTIONS_MAX DATABASE_STATEMENT_TIMEOUT_MS \
                   ADMIN_BIND_ADDR LOG_FORMAT LOG_FILTER SHUTDOWN_GRACE_MS TRANSACTIONS_TOPIC";
-    let of_kafka = "KAFKA_BROKERS RESULTS_TOPIC CONSUMER_GROUP";
+    let of_kafka = "KAFKA_BROKERS RESULTS_TOPIC DEAD_LETTERS_TOPIC CONSUMER_GROUP";
     let table = [
         (
             Kind::Api,

@@ -71,6 +71,21 @@ impl NotSent {
     }
 }
 
+/// Whether a refusal is the row's own fault for good: what it is made of, and no broker of these
+/// topics' settings will take it. Any other is a fault of the system, which somebody mends: a grant,
+/// a policy, a setting that the topic and this service do not share. A record damaged on its way
+/// (`CORRUPT_MESSAGE`) is none of these either.
+pub(crate) const fn is_for_good(code: RDKafkaErrorCode) -> bool {
+    use RDKafkaErrorCode as Code;
+    matches!(
+        code,
+        Code::MessageSizeTooLarge
+            | Code::MessageBatchTooLarge
+            | Code::InvalidRecord
+            | Code::InvalidTimestamp
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -94,6 +109,19 @@ mod tests {
         for (code, expected) in table {
             let error = KafkaError::MessageProduction(code);
             assert_eq!(Verdict::of(&error), expected, "{code:?}");
+        }
+        for code in [Code::MessageSizeTooLarge, Code::InvalidRecord] {
+            assert!(is_for_good(code), "{code:?}");
+        }
+        for code in [
+            Code::TopicAuthorizationFailed,
+            Code::PolicyViolation,
+            Code::NotEnoughReplicas,
+            Code::UnknownTopicOrPartition,
+            Code::UnsupportedCompressionType,
+            Code::InvalidMessage,
+        ] {
+            assert!(!is_for_good(code), "{code:?}");
         }
         let full = KafkaError::MessageProduction(Code::QueueFull);
         assert_eq!(NotSent::of(&full), NotSent::QueueFull);

@@ -2,29 +2,30 @@
 
 use std::pin::pin;
 
-use common::types::{AccountId, EventEnvelope, EventId, EventType, Lane, LaneSet};
+use common::{
+    faults::{Mutation, mutated},
+    types::{Lane, LaneSet},
+};
 use futures_util::TryStreamExt;
+use sqlx::PgConnection;
 use tokio::time::Instant;
+use uuid::Uuid;
 
 use super::{
     Cycle, Outcome,
-    flights::{Route, SentRow},
+    flights::Route,
+    letter::Letter,
+    send::Halt,
     sight::Sight,
     sql::{self, PendingRow},
 };
-use crate::courier::{NotSent, Parcel, Verdict};
 
 /// The part of all rows under way that must be free before it is worth looking for more.
 const ROOM_PARTS: usize = 8;
 
-/// Why sending stops.
-#[derive(Clone, Copy, Debug)]
-enum Halt {
-    /// For this lane, in this claim.
-    Lane,
-    /// For all lanes, in this claim.
-    All,
-}
+/// Most dead letters in one claim: it bounds how many bytes come from the database in the time of
+/// one answer, since a letter may be as large as any record.
+const LETTERS_MAX: usize = 64;
 
 impl Cycle {
     /// Sends what those of the free lanes have that are to be looked at, and the next row of a lane
@@ -73,12 +74,17 @@ impl Cycle {
         self.parts.hinted.take(lanes);
         // What was handed over before the time is up is on its way, as its flights know.
         let claimed = database.run(async |connection| {
-            let rows = sql::pending(connection, &numbers, lane_rows_max.into(), rows_max);
-            let mut rows = pin!(rows);
-            while let Some(row) = rows.try_next().await? {
-                self.send_unless_ended(&mut sight, &row);
-            }
-            Ok(())
+            let letters = {
+                let rows = sql::pending(connection, &numbers, lane_rows_max.into(), rows_max);
+                let mut rows = pin!(rows);
+                let mut letters = Vec::new();
+                while let Some(row) = rows.try_next().await? {
+                    self.send_unless_ended(&mut sight, &mut letters, row);
+                }
+                letters
+            };
+            self.send_letters(connection, &mut sight, &letters, Route::Main)
+                .await
         });
         let claimed = claimed.await;
         let left = claimed.as_ref().map_or(lanes, |()| sight.left());
@@ -94,20 +100,89 @@ impl Cycle {
         })
     }
 
-    /// Sends a row, unless its lane has come to its end for this claim.
-    fn send_unless_ended(&mut self, sight: &mut Sight, row: &PendingRow) {
+    /// Sends a row, unless its lane has come to its end for this claim. One that names a dead letter
+    /// is put aside, to be sent behind all the others; in its lane only more of these may follow.
+    fn send_unless_ended(
+        &mut self,
+        sight: &mut Sight,
+        letters: &mut Vec<PendingRow>,
+        row: PendingRow,
+    ) {
         let Some(lane) = Lane::from_number(row.lane) else {
             return;
         };
+        // A mutant leaves rows out for a later cycle, so that younger ones pass them.
+        let left_out = mutated(Mutation::KeepLostLane)
+            && row.seq % 50 == 0
+            && self.flights.lanes().contains(lane);
+        if left_out {
+            self.parts.hinted.hint(LaneSet::from_iter([lane]));
+            return;
+        }
         if !sight.see(lane) {
             return;
         }
-        match self.send(lane, row, Route::Main) {
+        self.first_lane = row.lane;
+        let follows_letter = letters.last().is_some_and(|last| last.lane == row.lane);
+        if row.dead_letter_id.is_some() && letters.len() < LETTERS_MAX {
+            letters.push(row);
+        } else if row.dead_letter_id.is_some() || follows_letter {
+            sight.end(LaneSet::from_iter([lane]));
+        } else {
+            let sent = self.send(lane, &row, Route::Main);
+            self.note_sent(sight, lane, sent);
+        }
+    }
+
+    fn note_sent(&mut self, sight: &mut Sight, lane: Lane, sent: Result<(), Halt>) {
+        match sent {
             Ok(()) => self.rows_sent.add(lane),
             Err(Halt::Lane) => sight.end(LaneSet::from_iter([lane])),
             Err(Halt::All) => sight.end(LaneSet::ALL),
         }
-        self.first_lane = row.lane;
+    }
+
+    /// Sends rows that name dead letters, in this order, as their letters come from the database.
+    async fn send_letters(
+        &mut self,
+        connection: &mut PgConnection,
+        sight: &mut Sight,
+        rows: &[PendingRow],
+        route: Route,
+    ) -> Result<(), sqlx::Error> {
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let ids: Vec<Uuid> = rows.iter().filter_map(|row| row.dead_letter_id).collect();
+        let account_ids: Vec<Uuid> = rows.iter().map(|row| row.account_id).collect();
+        let mut letters = pin!(sql::letters(connection, &ids, &account_ids));
+        let mut rows = (1..).zip(rows);
+        while let Some(letter) = letters.try_next().await? {
+            for (position, row) in rows.by_ref() {
+                let found = (position == letter.position).then_some(&letter);
+                self.send_letter_unless_ended(sight, row, found, route);
+                if found.is_some() {
+                    break;
+                }
+            }
+        }
+        for (_, row) in rows {
+            self.send_letter_unless_ended(sight, row, None, route);
+        }
+        Ok(())
+    }
+
+    fn send_letter_unless_ended(
+        &mut self,
+        sight: &mut Sight,
+        row: &PendingRow,
+        letter: Option<&Letter>,
+        route: Route,
+    ) {
+        if let Some(lane) = Lane::from_number(row.lane).filter(|lane| !sight.has_ended(*lane)) {
+            let sent = self.send_letter(lane, row, letter, route);
+            self.note_sent(sight, lane, sent);
+        }
     }
 
     /// The lanes' numbers, beginning where the last claim ended.
@@ -140,106 +215,34 @@ impl Cycle {
         if claimed.is_empty() {
             return Ok(());
         }
+        self.send_first(lane).await
+    }
+
+    async fn send_first(&mut self, lane: Lane) -> Result<(), sqlx::Error> {
+        let database = self.parts.database.clone();
         let lanes = [lane.number()];
-        let first = self.parts.database.run(async |connection| {
+        let sent = database.run(async |connection| {
             let rows = sql::pending(connection, &lanes, 1, 1);
-            rows.try_collect::<Vec<PendingRow>>().await
-        });
-        let first = first.await?.pop();
-        if let Some(row) = first.filter(|row| Some(row.seq) <= self.troubles.until_seq(lane)) {
+            let first = rows.try_collect::<Vec<PendingRow>>().await?.pop();
+            let Some(row) = first.filter(|row| Some(row.seq) <= self.troubles.until_seq(lane))
+            else {
+                return Ok(false);
+            };
             // A refusal is told by its own means, and any other halt means: later.
-            let _ = self.send(lane, &row, Route::Probe);
-        } else {
+            if row.dead_letter_id.is_none() {
+                let _ = self.send(lane, &row, Route::Probe);
+            } else {
+                let mut sight = Sight::of(LaneSet::from_iter([lane]), 1, 1);
+                self.send_letters(connection, &mut sight, &[row], Route::Probe)
+                    .await?;
+            }
+            Ok(true)
+        });
+        if !sent.await? {
             self.troubles.over(lane);
             // It may have rows like any other, and it is free only behind this step.
             self.parts.hinted.hint(LaneSet::from_iter([lane]));
         }
         Ok(())
-    }
-
-    fn send(&mut self, lane: Lane, row: &PendingRow, route: Route) -> Result<(), Halt> {
-        let mut sent = SentRow {
-            seq: row.seq,
-            account_id: row.account_id,
-            created_at: row.created_at,
-            topic: usize::MAX,
-        };
-        let (topic, event_type) = match self.address(row) {
-            Ok(address) => address,
-            Err(reason) => {
-                self.refuse(lane, sent, reason);
-                return Err(Halt::Lane);
-            }
-        };
-        sent.topic = topic;
-        self.hand_over(lane, row, sent, event_type, route)
-    }
-
-    /// Where a row goes and as what; or what is unusable about it.
-    fn address(&self, row: &PendingRow) -> Result<(usize, EventType), String> {
-        let topic = self.topics.iter().position(|topic| *topic == row.topic);
-        let topic = topic.ok_or_else(|| {
-            let topics = self.topics.join(" nor ");
-            format!("its topic {} is neither {topics}", row.topic)
-        })?;
-        let event_type = row.event_type.parse();
-        let event_type =
-            event_type.map_err(|_| format!("its type {} is unknown", row.event_type))?;
-        Ok((topic, event_type))
-    }
-
-    fn hand_over(
-        &mut self,
-        lane: Lane,
-        row: &PendingRow,
-        sent: SentRow,
-        event_type: EventType,
-        route: Route,
-    ) -> Result<(), Halt> {
-        let partition = lane.partition(self.partitions);
-        let now = Instant::now();
-        let courier = self.couriers.present(route).ok_or(Halt::All)?;
-        if courier.has_failed() {
-            return Err(Halt::All);
-        }
-        // The first row of a lane to a partition goes alone until the broker knows the producer.
-        if self.flights.has_topic(lane, sent.topic) && !courier.is_known(sent.topic, partition, now)
-        {
-            return Err(Halt::Lane);
-        }
-        let parcel = Parcel {
-            slot: self.flights.add(lane, route, sent, now),
-            topic: &self.topics[sent.topic],
-            partition,
-            key: &row.partition_key,
-            payload: &row.payload,
-            envelope: EventEnvelope {
-                id: EventId(row.event_id),
-                event_type,
-                time: row.created_at,
-                account_id: AccountId(row.account_id),
-            },
-        };
-        let Err(not_sent) = courier.send(&parcel) else {
-            return Ok(());
-        };
-        self.flights.take_back(lane);
-        Err(self.halt(lane, sent, not_sent))
-    }
-
-    fn halt(&mut self, lane: Lane, row: SentRow, not_sent: NotSent) -> Halt {
-        match not_sent {
-            NotSent::QueueFull => Halt::All,
-            NotSent::Broken(verdict) => {
-                if verdict == Verdict::TopicGone {
-                    self.parts.recheck_topics.notify_one();
-                }
-                Halt::All
-            }
-            NotSent::Refused(code) => {
-                self.refuse(lane, row, format!("it cannot be sent: {code}"));
-                Halt::Lane
-            }
-        }
     }
 }

@@ -15,6 +15,15 @@ pub(super) enum Route {
     Probe,
 }
 
+/// What a row's record is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// An event, or a dead letter's record that is sent again to where it came from.
+    Event,
+    /// A dead letter.
+    Letter,
+}
+
 /// A row that was sent and has no report yet.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct SentRow {
@@ -22,6 +31,7 @@ pub(super) struct SentRow {
     pub(super) account_id: Uuid,
     pub(super) created_at: DateTime<Utc>,
     pub(super) topic: usize,
+    pub(super) kind: Kind,
 }
 
 /// A lane's rows that are on their way together.
@@ -150,6 +160,7 @@ mod tests {
             account_id: Uuid::nil(),
             created_at: DateTime::UNIX_EPOCH,
             topic: 0,
+            kind: Kind::Event,
         }
     }
 

@@ -3,6 +3,8 @@ use std::{collections::BTreeMap, fmt::Write, time::Duration};
 use common::types::{Lane, LaneSet};
 use tokio::time::Instant;
 
+use super::letter::Form;
+
 /// How many stopped lanes are named in a reason; the rest are counted.
 const NAMED_MAX: usize = 3;
 
@@ -15,6 +17,8 @@ struct Trouble {
     due: Instant,
     /// The row that stops the lane, once it is found, and why it is refused.
     culprit: Option<(i64, String)>,
+    /// A dead letter that did not fit, and the form in which to try it next.
+    shortened: Option<(i64, Form)>,
 }
 
 /// The lanes that are in trouble.
@@ -38,6 +42,7 @@ impl Troubles {
             until_seq: seq,
             due: now,
             culprit: None,
+            shortened: None,
         });
         trouble.until_seq = trouble.until_seq.max(seq);
     }
@@ -51,8 +56,26 @@ impl Troubles {
         }
     }
 
-    /// A row of a lane in trouble arrived.
-    pub(super) fn arrived(&mut self, lane: Lane, seq: i64, now: Instant) {
+    /// A dead letter was refused by itself, because it did not fit: it is to be tried shorter. Whether
+    /// that is possible is the answer.
+    pub(super) fn shorten(&mut self, lane: Lane, seq: i64) -> bool {
+        let shorter = self.form(lane, seq).shorter();
+        if let (Some(trouble), Some(shorter)) = (self.by_lane.get_mut(&lane), shorter) {
+            trouble.shortened = Some((seq, shorter));
+            return true;
+        }
+        false
+    }
+
+    /// In which form a dead letter is to be tried.
+    pub(super) fn form(&self, lane: Lane, seq: i64) -> Form {
+        let shortened = self.by_lane.get(&lane).and_then(|it| it.shortened);
+        let own = shortened.filter(|(shortened, _)| *shortened == seq);
+        own.map_or(Form::Whole, |(_, form)| form)
+    }
+
+    /// A lane in trouble is past this row: it arrived, or it became a dead letter.
+    pub(super) fn passed(&mut self, lane: Lane, seq: i64, now: Instant) {
         let Some(trouble) = self.by_lane.get_mut(&lane) else {
             return;
         };
@@ -144,10 +167,10 @@ mod tests {
         troubles.suspect(lane(3), 11, now);
         assert_eq!(troubles.next_due(now), Some(lane(3)));
         assert_eq!(troubles.reason(), None, "nothing is found yet");
-        troubles.arrived(lane(3), 10, now);
-        troubles.arrived(lane(3), 11, now);
+        troubles.passed(lane(3), 10, now);
+        troubles.passed(lane(3), 11, now);
         assert_eq!(troubles.until_seq(lane(3)), Some(12));
-        troubles.arrived(lane(3), 12, now);
+        troubles.passed(lane(3), 12, now);
         assert!(troubles.lanes().is_empty());
     }
 
@@ -162,13 +185,29 @@ mod tests {
         assert_eq!(troubles.next_due(now + RETRY), Some(lane(3)));
         let reason = troubles.reason().unwrap();
         assert_eq!(reason, "lane 3 is stopped at outbox seq 11: too large");
-        troubles.arrived(lane(3), 11, now + RETRY);
+        troubles.passed(lane(3), 11, now + RETRY);
         assert_eq!(troubles.reason(), None);
         assert_eq!(
             troubles.next_due(now + RETRY),
             Some(lane(3)),
             "row 12 is next"
         );
+    }
+
+    #[test]
+    fn a_letter_that_does_not_fit_is_tried_shorter_until_its_last_form() {
+        let now = Instant::now();
+        let mut troubles = Troubles::new(RETRY);
+        assert!(!troubles.shorten(lane(3), 11), "no lane in trouble");
+        troubles.suspect(lane(3), 12, now);
+        assert_eq!(troubles.form(lane(3), 11), Form::Whole);
+        assert!(troubles.shorten(lane(3), 11));
+        assert_eq!(troubles.form(lane(3), 11), Form::NoValue);
+        assert_eq!(troubles.form(lane(3), 12), Form::Whole, "another letter");
+        assert_eq!(troubles.next_due(now), Some(lane(3)), "at once");
+        assert!(troubles.shorten(lane(3), 11));
+        assert_eq!(troubles.form(lane(3), 11), Form::Bare);
+        assert!(!troubles.shorten(lane(3), 11));
     }
 
     #[test]

@@ -3,7 +3,10 @@ use std::{
     time::Duration,
 };
 
-use common::types::{LANES, Lane, LaneSet};
+use common::{
+    faults::{Mutation, mutated},
+    types::{LANES, Lane, LaneSet},
+};
 use tokio::time::Instant;
 
 /// How long the server keeps a lock session that says nothing (`idle_session_timeout`), and so how
@@ -49,7 +52,7 @@ impl Ownership {
     pub(crate) fn begin_claim(&self, wanted: LaneSet, now: Instant) -> LaneSet {
         let mut state = self.lock();
         let confirmed = state.confirmed_at.is_some_and(|at| now < at + LEASE);
-        if !confirmed {
+        if !confirmed && !mutated(Mutation::KeepLostLane) {
             return LaneSet::EMPTY;
         }
         let claimed = state
@@ -102,6 +105,9 @@ impl Ownership {
 
     /// The lock session is gone, and all lanes with it.
     pub(crate) fn lose(&self) {
+        if mutated(Mutation::KeepLostLane) {
+            return;
+        }
         let mut state = self.lock();
         state.owned = LaneSet::EMPTY;
         state.leaving = LaneSet::EMPTY;

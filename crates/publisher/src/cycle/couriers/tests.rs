@@ -5,7 +5,10 @@ use common::{admin::Readiness, types::Lane};
 use uuid::Uuid;
 
 use super::*;
-use crate::{cycle::flights::SentRow, health::Health};
+use crate::{
+    cycle::flights::{Kind, SentRow},
+    health::Health,
+};
 
 const LIMIT: i32 = 1_000_000;
 
@@ -30,6 +33,7 @@ fn a_broker_that_takes_nothing_is_not_ready_until_it_does() {
         account_id: Uuid::nil(),
         created_at: DateTime::UNIX_EPOCH,
         topic: 0,
+        kind: Kind::Event,
     };
     let lane = Lane::from_number(1).unwrap();
     let slot = flights.add(lane, Route::Main, row, now);
