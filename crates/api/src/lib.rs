@@ -3,6 +3,7 @@
 pub mod accounts;
 pub mod auth;
 mod database;
+mod dead_letters;
 mod docs;
 mod extract;
 pub mod intake;
@@ -16,6 +17,7 @@ pub mod server;
 pub mod settings;
 pub mod transactions;
 
+use common::outbox::WakeUp;
 pub use database::Database;
 pub use extract::BodyRoom;
 pub use routes::app;
@@ -34,6 +36,10 @@ pub struct AppState {
     pub bodies: BodyRoom,
     /// The limits on a request.
     pub server: server::ServerSettings,
+    /// Tells the publisher which lanes have something to send.
+    pub wake_up: WakeUp,
+    /// Where the event of a discarded transaction goes.
+    pub results_topic: String,
     /// How many rows one page may look at.
     pub list_examined_rows_max: u32,
 }

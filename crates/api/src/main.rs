@@ -7,7 +7,11 @@ use api::{
     auth, openapi,
     settings::{Cli, Command, OwnerSettings, Settings},
 };
-use common::{db::MIGRATOR, settings::parse_or_exit, shutdown, telemetry};
+use common::{
+    db::MIGRATOR,
+    settings::{parse_or_exit, refuse},
+    shutdown, telemetry,
+};
 use sqlx::{Connection, PgConnection};
 
 /// Small, short-lived pieces cost less than with the system's allocator (docs/performance.md).
@@ -33,6 +37,9 @@ async fn start(Cli { command, settings }: Cli) -> anyhow::Result<()> {
 }
 
 async fn serve(settings: Settings) -> anyhow::Result<()> {
+    if let Err(message) = settings.check() {
+        refuse(&message);
+    }
     telemetry::init_logs(&settings.logs, "api")?;
     let metrics = telemetry::install_metrics()?;
     let stop = shutdown::on_signal()?;

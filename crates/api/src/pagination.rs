@@ -60,7 +60,7 @@ impl Listing {
         BASE64_URL_SAFE_NO_PAD.encode(bytes)
     }
 
-    fn decode(&self, text: &str) -> Option<u128> {
+    pub(crate) fn decode(&self, text: &str) -> Option<u128> {
         let bytes = BASE64_URL_SAFE_NO_PAD.decode(text).ok()?;
         let (position, checksum) = bytes.split_first_chunk::<POSITION_BYTES>()?;
         (checksum == self.checksum(position)).then(|| u128::from_be_bytes(*position))

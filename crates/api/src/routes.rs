@@ -9,7 +9,7 @@ use axum::{
 use common::admin::{Readiness, health_routes};
 use utoipa_axum::router::OpenApiRouter;
 
-use crate::{AppState, accounts, docs, server::App, transactions};
+use crate::{AppState, accounts, dead_letters, docs, server::App, transactions};
 
 /// The whole service: every route, and what holds for all of them.
 #[must_use]
@@ -29,6 +29,7 @@ pub(crate) fn v1() -> OpenApiRouter<Arc<AppState>> {
     OpenApiRouter::default()
         .merge(accounts::routes())
         .merge(transactions::routes())
+        .merge(dead_letters::routes())
 }
 
 /// Tells [`App`] which route answered: only the router knows, and only from inside.

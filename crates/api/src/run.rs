@@ -81,14 +81,17 @@ impl Service {
         tokio::spawn(sample_pool(general.clone(), "general", end.clone()));
         tokio::spawn(sample_pool(intake.clone(), "intake", end.clone()));
         let database = readiness.component("database");
+        let wake_up = start_hints(settings, &end, for_intake);
         let (ring, refresh) = auth::keep_fresh(keys.clone(), settings.keys, database, end.clone());
         tokio::spawn(refresh);
         let state = AppState {
             keys: ring,
-            intake: start_intake(settings, &intake, &lanes, &end, for_intake),
+            intake: start_intake(settings, &intake, &wake_up, &lanes, for_intake),
             database: Database::new(general.clone(), settings.server.request_timeout()),
             bodies: BodyRoom::new(settings.server.http_bodies_bytes_max),
             server: settings.server,
+            wake_up,
+            results_topic: settings.results_topic.clone(),
             list_examined_rows_max: settings.list_examined_rows_max,
         };
         Self {
@@ -119,26 +122,29 @@ impl Service {
     }
 }
 
-fn start_intake(
-    settings: &Settings,
-    pool: &PgPool,
-    lanes: &TaskTracker,
-    end: &CancellationToken,
-    runtime: &Handle,
-) -> Intake {
+fn start_hints(settings: &Settings, end: &CancellationToken, runtime: &Handle) -> WakeUp {
     let isolation = Isolation::ReadCommitted;
     let session = settings
         .database_url
         .session(&settings.database, APPLICATION_NAME, isolation);
     // Hints go out beside the requests, too.
     let _on_it = runtime.enter();
-    let wake_up = WakeUp::start(session, end.clone());
+    WakeUp::start(session, end.clone())
+}
+
+fn start_intake(
+    settings: &Settings,
+    pool: &PgPool,
+    wake_up: &WakeUp,
+    lanes: &TaskTracker,
+    runtime: &Handle,
+) -> Intake {
     Intake::start(
         &settings.intake,
         pool,
         settings.database.answer_timeout(),
         &settings.transactions_topic,
-        &wake_up,
+        wake_up,
         lanes,
         runtime,
     )

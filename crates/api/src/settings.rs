@@ -89,6 +89,10 @@ pub struct Settings {
     #[arg(long, env, default_value = "transactions", value_parser = topic_name)]
     pub transactions_topic: String,
 
+    /// The topic of the worker's results
+    #[arg(long, env, default_value = "transactions.results", value_parser = topic_name)]
+    pub results_topic: String,
+
     /// How many rows one page of a filtered list may look at; it may hold fewer than asked for then
     #[arg(long, env, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(200..=100_000))]
     pub list_examined_rows_max: u32,
@@ -118,6 +122,21 @@ pub struct Settings {
     pub shutdown: ShutdownSettings,
 }
 
+impl Settings {
+    /// Rules over several settings; the error names the variables.
+    ///
+    /// # Errors
+    /// What is wrong.
+    pub fn check(&self) -> Result<(), String> {
+        if self.transactions_topic == self.results_topic {
+            return Err(
+                "RESULTS_TOPIC (--results-topic): must differ from TRANSACTIONS_TOPIC".to_owned(),
+            );
+        }
+        Ok(())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use common::settings::parse_from;
@@ -137,6 +156,7 @@ mod tests {
             ("--api-bind-addr=nowhere", "API_BIND_ADDR"),
             ("--http-body-bytes-max=0", "HTTP_BODY_BYTES_MAX"),
             ("--transactions-topic=a b", "TRANSACTIONS_TOPIC"),
+            ("--results-topic=", "RESULTS_TOPIC"),
             ("--database-url=nonsense", "DATABASE_URL"),
             ("--api-keys-refresh-ms=60000", "API_KEYS_REFRESH_MS"),
             ("--runtime-threads=1025", "RUNTIME_THREADS"),
@@ -147,6 +167,17 @@ mod tests {
             assert!(error.starts_with(variable), "{flag}: {error}");
             assert_eq!(error.lines().count(), 1, "{error}");
         }
+    }
+
+    #[test]
+    fn settings_that_do_not_go_together_are_refused() {
+        let together = |flags: &[&str]| {
+            let flags: Vec<_> = ["api"].iter().chain(flags).copied().collect();
+            parse_from::<Cli>(&flags).unwrap().settings.check()
+        };
+        assert_eq!(together(&[]), Ok(()));
+        let error = together(&["--results-topic=transactions"]).unwrap_err();
+        assert!(error.starts_with("RESULTS_TOPIC "), "{error}");
     }
 
     #[test]

@@ -1,8 +1,11 @@
 //! The queue's bound, and the two halves of a request in it: what waits and what is waited on.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU8, Ordering},
+use std::{
+    mem,
+    sync::{
+        Arc,
+        atomic::{AtomicU8, Ordering},
+    },
 };
 
 use common::types::TransactionId;
@@ -112,6 +115,13 @@ impl Row {
     /// Tells the caller; one that has gone away is not missed.
     pub(super) fn answer(self, answer: Answer) {
         let _caller_gone = self.answer.send(answer);
+    }
+
+    /// Tells the caller before the row is written, which no rule allows: for the mutation
+    /// [`common::faults::Mutation::AnswerBeforeCommit`]. What is answered later is heard by nobody.
+    pub(super) fn answer_too_early(&mut self, answer: Answer) {
+        let (nobody, _) = oneshot::channel();
+        let _caller_gone = mem::replace(&mut self.answer, nobody).send(answer);
     }
 }
 

@@ -2,8 +2,10 @@
 
 use std::{mem, time::Duration};
 
+use chrono::Utc;
 use common::{
     db::{ErrorClass, bounded, is_serialization_failure},
+    faults::{Mutation, mutated, point},
     outbox::WakeUp,
 };
 use rand::RngExt;
@@ -27,6 +29,9 @@ const ATTEMPTS_MAX: u32 = 8;
 const BACKOFF_BASE: Duration = Duration::from_millis(4);
 /// The longest pause there is.
 const BACKOFF_MAX: Duration = Duration::from_millis(500);
+
+/// How long before the write the mutation answers: long enough for the answers to reach their clients.
+const ANSWERED_TOO_EARLY_BY: Duration = Duration::from_millis(50);
 
 /// After a key turned out to be stored, so many batches are written by the statement that looks for
 /// stored keys: repeats come in crowds, after an outage for instance.
@@ -99,7 +104,10 @@ impl Writer {
     /// Writes the rows and answers each of them.
     pub(super) async fn write(&mut self, mut rows: Vec<Row>) {
         while !rows.is_empty() {
-            let (groups, rest) = group(rows);
+            let (mut groups, rest) = group(rows);
+            if mutated(Mutation::AnswerBeforeCommit) {
+                answer_too_early(&mut groups).await;
+            }
             let batch = Batch {
                 groups,
                 keys: self.expected_keys(),
@@ -218,6 +226,7 @@ impl Writer {
     async fn attempt_once(&self, batch: &Batch) -> Result<Committed, Attempted> {
         let rows: Vec<&Row> = batch.groups.iter().map(|group| &group.first).collect();
         let mut sent = false;
+        point("api.before_write");
         let written = bounded(&self.pool, self.answer_timeout, async |connection| {
             sent = true;
             Ok(match batch.keys {
@@ -231,9 +240,19 @@ impl Writer {
             metrics::attempt_failed(&error);
             Attempted { error, sent }
         })?;
+        point("api.after_commit");
         metrics::batch_written(rows.len());
         Ok(committed)
     }
+}
+
+/// Breaks promise 1, for the fault suite: the answers have left before the rows are written.
+async fn answer_too_early(groups: &mut [Group]) {
+    for Group { first, .. } in groups {
+        let transaction = as_created(first, Utc::now());
+        first.answer_too_early(Ok(Outcome::Created(transaction)));
+    }
+    sleep(ANSWERED_TOO_EARLY_BY).await;
 }
 
 fn fail(groups: Vec<Group>, error: IntakeError) {

@@ -23,6 +23,7 @@ its currency (cents).";
     tags(
         (name = "accounts", description = "Accounts and their statements"),
         (name = "transactions", description = "Payment instructions and what became of them"),
+        (name = "dead letters", description = "Records that were given up: listed, inspected, replayed, discarded"),
         (name = "service", description = "The service itself; open to everyone"),
     ),
     components(schemas(schemas::Problem, FieldError)),
@@ -99,7 +100,8 @@ fn add_components(document: &mut Value) {
         "type": "http",
         "scheme": "bearer",
         "description": "A key made with `api keys create`. Its scopes say what it may do: `read` sees, \
-                        `write` opens accounts and posts transactions, `operate` suspends accounts.",
+                        `write` opens accounts and posts transactions, `operate` suspends accounts and works on dead letters, \
+                        whose records it sees as they were.",
     } });
 }
 

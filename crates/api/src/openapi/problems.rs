@@ -61,6 +61,11 @@ problems! {
     CreateTransactionBatch: BODY [IdempotencyKeyOnBatch, Overloaded];
     ListTransactions: [InvalidQuery, Timeout];
     GetTransaction: [InvalidPath, TransactionNotFound, Timeout];
+    ListDeadLetters: [InvalidQuery, Timeout];
+    GetDeadLetter: [InvalidPath, DeadLetterNotFound, Timeout];
+    ReplayDeadLetter: BODY [InvalidPath, DeadLetterNotFound, DeadLetterNotDead, TransactionFinal, Timeout];
+    DiscardDeadLetter: BODY [InvalidPath, DeadLetterNotFound, DeadLetterNotDead, Timeout];
+    ReplayDeadLetters: BODY [Timeout];
 }
 
 /// One response a status. One that has a single code is the same wherever it stands.

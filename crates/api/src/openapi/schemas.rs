@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use common::types::FailureReason;
+use common::types::{DeadLetterClass as Class, FailureReason};
 use utoipa::{
     PartialSchema, ToSchema,
     openapi::{
@@ -10,6 +10,8 @@ use utoipa::{
         schema::{SchemaType, Type},
     },
 };
+
+use crate::{problem::Code, rules};
 
 /// Closed sets of names, each a named schema, so that a generated client has one type for each.
 macro_rules! names {
@@ -43,20 +45,100 @@ names! {
         "What a transaction does to its account's balance: DEBIT takes the amount, CREDIT adds it.";
     /// `common::types::TransactionStatus`.
     TransactionStatus, common::types::TransactionStatus::NAMES,
-        "How far a transaction has come. PROCESSED (posted to the ledger) and FAILED (refused, with a \
+        "How far a transaction has come. PENDING was accepted; PROCESSING could not be posted yet, and is tried again \
+         or (`dead_lettered`) waits for an operator. PROCESSED (posted to the ledger) and FAILED (refused, with a \
          reason) are final.";
     /// `common::types::AccountStatus`.
     AccountStatus, common::types::AccountStatus::NAMES,
         "Whether an account takes transactions: a SUSPENDED one refuses debits and credits.";
+    /// `common::types::DeadLetterState`.
+    DeadLetterState, common::types::DeadLetterState::NAMES,
+        "What became of a dead letter: DEAD waits for somebody, REPLAYED was sent again, DISCARDED is never applied.";
+    /// `common::types::DeadLetterClass`.
+    DeadLetterClass, Class::NAMES,
+        "Why a record was given up. Never possible: undecodable, unknown_schema_version, mismatch (it claims what the \
+         transaction's row does not say). Failed at each attempt: retries_exhausted. A copy of a business rejection, whose \
+         transaction is final: rejected. Never taken by the broker: refused_by_broker.";
+    /// `common::types::DeadLetterStage`.
+    DeadLetterStage, common::types::DeadLetterStage::NAMES,
+        "Where a record failed: when it was sent, read, compared with its transaction's row, or posted.";
+    /// The actions of `dead_letter_actions`.
+    DeadLetterActionName, ["REPLAY", "DISCARD"], "What was done to a dead letter.";
 }
 
-/// `Option<common::types::FailureReason>`. Written out, because client generators stumble over a
-/// `oneOf` of a reference and null.
+/// `Option<common::types::FailureReason>`.
 pub(crate) fn failure_reason() -> ObjectBuilder {
-    let names = FailureReason::NAMES.iter().map(|name| Some(*name));
+    name_or_null(FailureReason::NAMES).description(Some(
+        "Why it was refused, where it is FAILED; `dead_lettered` while it is PROCESSING and waits for an operator, who \
+         replays or discards it; else null.",
+    ))
+}
+
+/// `Option<common::types::DeadLetterClass>`.
+pub(crate) fn optional_dead_letter_class() -> ObjectBuilder {
+    name_or_null(Class::NAMES).description(Some("Only those given up for this reason."))
+}
+
+/// The rule of a reason: no control characters, and something to read.
+const REASON_PATTERN: &str =
+    r"^[^\x00-\x1f\x7f-\x9f]*[^\s\x00-\x1f\x7f-\x9f][^\x00-\x1f\x7f-\x9f]*$";
+
+/// Why somebody acts.
+pub(crate) fn reason() -> ObjectBuilder {
+    words(Type::String)
+}
+
+/// Why somebody acts, or null.
+pub(crate) fn optional_reason() -> ObjectBuilder {
+    words(SchemaType::from_iter([Type::String, Type::Null]))
+}
+
+fn words(schema_type: impl Into<SchemaType>) -> ObjectBuilder {
+    ObjectBuilder::new()
+        .schema_type(schema_type)
+        .description(Some(
+            "Why, on one line; it stands in the record of what was done.",
+        ))
+        .min_length(Some(1))
+        .max_length(Some(rules::REASON_CHARACTERS_MAX))
+        .pattern(Some(REASON_PATTERN))
+}
+
+/// Why a letter was left out of a replay of many: codes of problems.
+pub(crate) fn skip_code() -> ObjectBuilder {
+    let codes = [Code::DeadLetterNotDead, Code::TransactionFinal];
+    ObjectBuilder::new()
+        .schema_type(Type::String)
+        .description(Some(
+            "The code of the problem that a replay of it alone is answered with.",
+        ))
+        .enum_values(Some(codes.map(Code::as_str)))
+}
+
+/// Bytes of a record, or null where it has none.
+pub(crate) fn record_bytes() -> ObjectBuilder {
+    let member = |description| {
+        ObjectBuilder::new()
+            .schema_type(Type::String)
+            .description(Some(description))
+    };
+    ObjectBuilder::new()
+        .schema_type(SchemaType::from_iter([Type::Object, Type::Null]))
+        .description(Some(
+            "Byte for byte, in one of two forms; null where the record has none.",
+        ))
+        .property("text", member("The bytes, where they are UTF-8."))
+        .property(
+            "base64",
+            member("The bytes in base64 (RFC 4648, section 4), where they are not."),
+        )
+}
+
+/// Written out, because client generators stumble over a `oneOf` of a reference and null.
+fn name_or_null(names: &'static [&'static str]) -> ObjectBuilder {
+    let names = names.iter().map(|name| Some(*name));
     ObjectBuilder::new()
         .schema_type(SchemaType::from_iter([Type::String, Type::Null]))
-        .description(Some("Why it was refused; null unless it is FAILED."))
         .enum_values(Some(names.chain([None])))
 }
 

@@ -85,6 +85,9 @@ codes! {
     /// There is no such transaction.
     TransactionNotFound = "transaction_not_found", NOT_FOUND, "There is no such transaction",
         "No transaction has this id.";
+    /// There is no such dead letter.
+    DeadLetterNotFound = "dead_letter_not_found", NOT_FOUND, "There is no such dead letter",
+        "No dead letter has this id.";
     /// The path is there, and does not take the method.
     MethodNotAllowed = "method_not_allowed", METHOD_NOT_ALLOWED, "The method is not allowed here",
         "This path takes only the methods in Allow.";
@@ -97,6 +100,12 @@ codes! {
     /// The account takes no transactions.
     AccountSuspended = "account_suspended", CONFLICT, "The account is suspended",
         "The account takes no transactions until it is ACTIVE again. Nothing was stored, the key may be used later.";
+    /// Somebody has replayed or discarded it.
+    DeadLetterNotDead = "dead_letter_not_dead", CONFLICT, "The dead letter is not DEAD",
+        "The dead letter is REPLAYED: only a DEAD one can be replayed or discarded.";
+    /// Nothing is left that a replay could apply.
+    TransactionFinal = "transaction_final", CONFLICT, "The dead letter's transaction is final",
+        "The transaction is FAILED, which is final: nothing is left to apply. Discard the dead letter.";
     /// The body is larger than the limit.
     BodyTooLarge = "body_too_large", PAYLOAD_TOO_LARGE, "The body is too large",
         "The body is larger than 1048576 bytes: send less.";
@@ -130,10 +139,12 @@ codes! {
         "Nothing was done. Send the same request again after the time in Retry-After.";
     /// The database is away.
     Unavailable = "unavailable", SERVICE_UNAVAILABLE, "The service is not available now",
-        "Try again after the time in Retry-After; an account opened without an id of yours may have been opened.";
+        "Try again after the time in Retry-After; an account opened without an id of yours may have been opened, \
+         and a dead letter may have been replayed or discarded.";
     /// It took too long; what it was to change may be changed.
     Timeout = "timeout", GATEWAY_TIMEOUT, "The request took too long",
-        "No answer in time. Send the same request again; an account opened without an id of yours may have been opened already.";
+        "No answer in time. Send the same request again; an account opened without an id of yours may have been opened already, \
+         and a dead letter may have been replayed or discarded.";
     /// The transaction may have been written.
     OutcomeUnknown = "outcome_unknown", GATEWAY_TIMEOUT, "The outcome is not known",
         "The transaction may have been accepted. Send it again with the same idempotency key: it is never accepted twice.";
