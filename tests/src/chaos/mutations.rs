@@ -18,8 +18,10 @@ use crate::{
 
 /// How long everything may take to come to its end before the books are looked at as they are.
 const SETTLE_MAX: Duration = Duration::from_secs(15);
-/// How long a publisher or worker is frozen: past the ownership of lanes.
+/// How long a publisher is frozen: past the ownership of lanes.
 const FROZEN: Duration = Duration::from_secs(9);
+/// How long a broker says nothing: several of a publisher's cycles.
+const SILENT: Duration = Duration::from_secs(5);
 
 /// A rule that is broken, and the circumstances in which that shows.
 #[derive(Clone, Copy, Debug)]
@@ -146,12 +148,13 @@ impl Stage<'_> {
     async fn broker_silent(&self) {
         let stack = self.stack;
         stack.start(Kind::Api).await;
-        stack.start(Kind::Worker).await;
         let publisher = self.mutant(Kind::Publisher, None).await;
+        stack.start(Kind::Worker).await;
         let traffic = self.traffic(2, 4).await;
         traffic.flow(50).await;
         stack.kafka_proxy().swallow();
         traffic.flow(100).await;
+        sleep(SILENT).await;
         publisher.kill().await;
         stack.kafka_proxy().restore();
         stack.start(Kind::Publisher).await;
@@ -163,8 +166,8 @@ impl Stage<'_> {
     async fn publisher_frozen(&self) {
         let stack = self.stack;
         stack.start(Kind::Api).await;
-        stack.start(Kind::Worker).await;
         let publisher = self.mutant(Kind::Publisher, None).await;
+        stack.start(Kind::Worker).await;
         stack.start(Kind::Publisher).await;
         let traffic = self.traffic(8, 16).await;
         traffic.flow(100).await;
