@@ -3,19 +3,31 @@
 Only requests that are meant to be valid are touched; the invalid ones go out as they were made.
 """
 
+from datetime import datetime
+
 import schemathesis
 
-LISTS = {"list_accounts", "list_account_entries", "list_transactions"}
+LISTS = {"list_accounts", "list_account_entries", "list_transactions", "list_dead_letters"}
+OF_ONE_DEAD_LETTER = {"get_dead_letter", "replay_dead_letter", "discard_dead_letter"}
 
 # Accounts that were opened on the way, and their currencies.
 ACCOUNTS = {}
+# Dead letters of dead_letters.sql that were listed on the way: nobody can make one over the API.
+DEAD_LETTERS = []
+# The last dry run: what was asked, and what a run has to send.
+DRY_RUN = {}
 
 
 @schemathesis.hook
 def after_call(context, case, response):
-    if operation_id(case) == "create_account" and response.status_code in (200, 201):
+    operation = operation_id(case)
+    if operation == "create_account" and response.status_code in (200, 201):
         account = response.json()
         ACCOUNTS[account["id"]] = account["currency"]
+    elif operation == "list_dead_letters" and response.status_code == 200:
+        DEAD_LETTERS[:0] = [letter["id"] for letter in response.json()["data"] if letter["state"] == "DEAD"]
+    elif operation == "replay_dead_letters" and response.status_code == 200:
+        remember_dry_run(case.body, response.json())
 
 
 @schemathesis.hook
@@ -27,6 +39,10 @@ def before_call(context, case, kwargs):
         make_query_valid(case.query)
     elif operation == "create_transaction" and isinstance(case.body, dict):
         make_payment_valid(case.headers, case.body)
+    elif operation in OF_ONE_DEAD_LETTER and DEAD_LETTERS:
+        case.path_parameters["id"] = DEAD_LETTERS.pop()
+    elif operation == "replay_dead_letters" and isinstance(case.body, dict):
+        make_replay_valid(case.body)
 
 
 def operation_id(case):
@@ -40,6 +56,33 @@ def make_query_valid(query):
     # A rule between two parameters.
     if "account_id" not in query:
         query.pop("status", None)
+    make_times_valid(query)
+
+
+def make_times_valid(filter):
+    # Another rule between two parameters.
+    if filter.get("dead_from") and filter.get("dead_to"):
+        order = sorted((filter["dead_from"], filter["dead_to"]), key=datetime.fromisoformat)
+        filter["dead_from"], filter["dead_to"] = order
+
+
+def remember_dry_run(body, answer):
+    if answer["dry_run"]:
+        DRY_RUN["filter"] = {name: body[name] for name in body if name not in ("dry_run", "reason")}
+        DRY_RUN["until"] = answer["until"]
+
+
+def make_replay_valid(body):
+    make_times_valid(body)
+    # A cursor comes from a run, and `until`, which no schema can make up either, from a dry run.
+    body.pop("cursor", None)
+    if body["dry_run"] or not DRY_RUN:
+        body["dry_run"] = True
+        body.pop("until", None)
+    else:
+        reason = {"reason": body["reason"]} if "reason" in body else {}
+        body.clear()
+        body.update(DRY_RUN["filter"], until=DRY_RUN["until"], dry_run=False, **reason)
 
 
 def make_payment_valid(headers, body):

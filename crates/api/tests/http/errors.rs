@@ -21,7 +21,7 @@ async fn an_unknown_route_is_a_problem_too(pool: PgPool) {
         "/v1/accounts/",
         "/v1/nothing",
         "/v2/accounts",
-        "/v1/dead-letters",
+        "/v1/refunds",
         "/docs/nothing",
         "//",
     ] {
