@@ -4,6 +4,7 @@ pub mod backoff;
 pub mod config;
 pub mod consume;
 pub mod event;
+pub mod failure;
 pub mod health;
 pub mod housekeeping;
 pub mod ledger;
