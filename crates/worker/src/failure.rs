@@ -33,8 +33,9 @@ pub enum Class {
 #[must_use]
 pub fn classify(error: &ApplyError) -> Class {
     match error {
-        ApplyError::RowsAffected { .. } | ApplyError::Payload(_) => Class::Systemic,
-        ApplyError::Inapplicable { .. } => Class::OfOneEvent,
+        ApplyError::RowsAffected { .. }
+        | ApplyError::TableRowsAffected { .. }
+        | ApplyError::Payload(_) => Class::Systemic,
         ApplyError::Database(error) => of_database(error),
     }
 }

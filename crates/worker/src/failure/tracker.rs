@@ -117,12 +117,24 @@ impl Failures {
         self.shared.ledger.complaint()
     }
 
+    /// Whether this loop may find out if it is mended: where it said so itself, or the counts do. What
+    /// another loop met is for that one to try.
+    #[must_use]
+    pub fn may_probe(&self) -> bool {
+        self.side.complaint().is_some() || self.shared.counted.complaint().is_some()
+    }
+
     /// Notes that this loop cannot go on until somebody has mended something.
     pub fn stand_still(&self, reason: &str) {
         self.complain(&self.side, reason);
     }
 
-    /// Notes that this loop goes on; and what the accounts had in common is forgotten.
+    /// Notes that nothing keeps this loop any more: what did is done, or another worker's now.
+    pub fn moved_on(&self) {
+        self.retract(&self.side);
+    }
+
+    /// Notes that this loop's work succeeds again; and what the accounts had in common is forgotten.
     pub fn mended(&self) {
         self.posted();
         self.retract(&self.side);
@@ -152,9 +164,10 @@ impl Failures {
     }
 
     fn retract(&self, side: &Side) {
-        if side.complaint().is_some() {
-            side.set_ready();
+        if side.complaint().is_none() {
+            return;
         }
+        side.set_ready();
         if self.systemic().is_none() {
             gauge!("worker_standing_still").set(0);
         }
@@ -226,6 +239,7 @@ mod tests {
         assert_eq!(readiness.reasons()["ledger"], "may not delete");
         assert_eq!(slices.systemic().as_deref(), Some("may not delete"));
         assert!(slices.failed(AccountId::new(), "x"));
+        assert!(retries.may_probe() && !slices.may_probe());
         retries.mended();
         assert!(readiness.reasons().is_empty());
     }
