@@ -1,6 +1,6 @@
 //! A component that several parts look at, each from its side.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use common::admin::Component;
 
@@ -41,11 +41,20 @@ impl Health {
         self.side(None)
     }
 
-    fn side(&self, complaint: Option<String>) -> Side {
-        let mut complaints = self
-            .complaints
+    /// What the first of its sides that complains says; none if all is well.
+    #[must_use]
+    pub fn complaint(&self) -> Option<String> {
+        self.complaints().iter().flatten().next().cloned()
+    }
+
+    fn complaints(&self) -> MutexGuard<'_, Vec<Option<String>>> {
+        self.complaints
             .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn side(&self, complaint: Option<String>) -> Side {
+        let mut complaints = self.complaints();
         complaints.push(complaint);
         Side {
             health: self.clone(),
@@ -65,12 +74,14 @@ impl Side {
         self.set(Some(reason.into()));
     }
 
+    /// What this side complains of, if anything.
+    #[must_use]
+    pub fn complaint(&self) -> Option<String> {
+        self.health.complaints()[self.index].clone()
+    }
+
     fn set(&self, complaint: Option<String>) {
-        let mut complaints = self
-            .health
-            .complaints
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut complaints = self.health.complaints();
         complaints[self.index] = complaint;
         // The lock is held until the component knows, so that what it hears last is the truth.
         match complaints.iter().flatten().next() {

@@ -3,11 +3,14 @@
 pub mod backoff;
 pub mod config;
 pub mod consume;
+pub(crate) mod dead_letters;
 pub mod event;
+pub mod failure;
 pub mod health;
 pub mod housekeeping;
 pub mod ledger;
 pub mod metrics;
+pub mod parked;
 pub mod posting;
 pub mod probe;
 pub mod slice;
@@ -17,6 +20,7 @@ use std::sync::Arc;
 
 use common::{admin::Readiness, outbox::WakeUp, telemetry::sample_pool};
 use config::{Config, SERVICE};
+use failure::Failures;
 use health::{Health, Side};
 use probe::Probe;
 use sqlx::PgPool;
@@ -57,7 +61,10 @@ pub async fn run(
     }
     let tasks = start_background(&config, &pool, probes, &stop);
     let wake_up = WakeUp::start(config.session(), stop.clone());
-    let worker = Worker::join(&config, pool, wake_up, database.quiet_side(), &readiness)?;
+    let ledger = readiness.component("ledger");
+    let failures = Failures::new(ledger, config.failures.systemic_failures_max);
+    let side = database.quiet_side();
+    let worker = Worker::join(&config, pool, wake_up, side, failures, &readiness)?;
     worker.run(&stop).await;
     config.shutdown.wait(&tasks).await;
     Ok(())

@@ -31,7 +31,9 @@ impl ErrorClass {
         }
     }
 
-    fn of_sqlstate(code: &str) -> Self {
+    /// Classifies an error of the server by its SQLSTATE.
+    #[must_use]
+    pub fn of_sqlstate(code: &str) -> Self {
         match (code.get(..2), code) {
             // 25006: a standby before its promotion; 25P03: our idle transaction was cut off;
             // 55P03: a lock not had in time; 3D000 and 28P01 while a cluster is being restored are

@@ -11,7 +11,6 @@ mod away;
 mod concurrent;
 mod consume;
 mod group;
-mod halt;
 mod housekeeping;
 mod process;
 mod sessions;
