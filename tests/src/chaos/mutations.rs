@@ -22,6 +22,8 @@ const SETTLE_MAX: Duration = Duration::from_secs(15);
 const FROZEN: Duration = Duration::from_secs(9);
 /// How long a broker says nothing: several of a publisher's cycles.
 const SILENT: Duration = Duration::from_secs(5);
+/// How late each of the database's answers comes where two groups post.
+const LATE: Duration = Duration::from_millis(20);
 
 /// A rule that is broken, and the circumstances in which that shows.
 #[derive(Clone, Copy, Debug)]
@@ -64,7 +66,7 @@ impl Mutant {
     /// Plays the scenario, with the rule broken or, as a control, whole; answers what the checker finds.
     pub async fn run(self, broken: bool) -> Vec<String> {
         let setup = Setup {
-            proxies: matches!(self.scenario, Scenario::BrokerSilent),
+            proxies: matches!(self.scenario, Scenario::BrokerSilent | Scenario::TwoGroups),
             ..Setup::default()
         };
         let stack = Stack::create(setup).await;
@@ -178,8 +180,9 @@ impl Stage<'_> {
         traffic.stop().await;
     }
 
-    /// Two groups read everything and post beside each other, to one account. Without the unique keys
-    /// the account's lock alone keeps its balance.
+    /// Two groups read everything and post beside each other, to one account, over lines that leave time
+    /// between reading its balance and writing it. Without the unique keys the account's lock alone
+    /// keeps the balance.
     async fn two_groups(&self) {
         let stack = self.stack;
         self.drop_keys(
@@ -196,8 +199,9 @@ impl Stage<'_> {
             own.push(("WORKER_ISOLATION", "read-committed"));
             stack.launch_with(Kind::Worker, &own).await.ready().await;
         }
+        stack.database_proxy().delay(LATE);
         let traffic = self.traffic(1, 16).await;
-        traffic.flow(1_500).await;
+        traffic.flow(1_000).await;
         traffic.stop().await;
     }
 
