@@ -23,11 +23,23 @@ impl Backoff {
         most: Duration::from_secs(1),
     };
 
+    /// While somebody has to mend something: soon enough behind the mending.
+    pub const MENDING: Self = Self {
+        first: Duration::from_secs(1),
+        most: Duration::from_secs(15),
+    };
+
+    /// Pauses between these two.
+    #[must_use]
+    pub const fn between(first: Duration, most: Duration) -> Self {
+        Self { first, most }
+    }
+
     /// The pause behind an attempt (from 1), for a `jitter` between 0 and 1.
     #[must_use]
     pub fn pause(self, attempt: u32, jitter: f64) -> Duration {
-        let doublings = attempt.saturating_sub(1).min(16);
-        let pause = self.first.saturating_mul(1 << doublings).min(self.most);
+        let doublings = attempt.saturating_sub(1).min(31);
+        let pause = self.first.saturating_mul(1_u32 << doublings).min(self.most);
         pause.mul_f64(jitter.clamp(0.0, 1.0))
     }
 }

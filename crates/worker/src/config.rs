@@ -12,6 +12,8 @@ use common::{
 };
 use sqlx::{PgPool, postgres::PgConnectOptions};
 
+use crate::backoff::Backoff;
+
 /// The name in logs and in `pg_stat_activity`.
 pub const SERVICE: &str = "worker";
 
@@ -112,6 +114,17 @@ pub struct FailureSettings {
     /// Sends a copy of each business rejection to the dead letter topic, too
     #[arg(long, env, default_value_t = false, action = clap::ArgAction::Set)]
     pub dead_letter_rejections: bool,
+}
+
+impl FailureSettings {
+    /// The pauses between the attempts at one event.
+    #[must_use]
+    pub const fn backoff(&self) -> Backoff {
+        Backoff::between(
+            Duration::from_millis(self.retry_pause_first_ms),
+            Duration::from_millis(self.retry_pause_max_ms),
+        )
+    }
 }
 
 /// The broker, the topics and the group.

@@ -33,7 +33,11 @@ pub enum Class {
 #[must_use]
 pub fn classify(error: &ApplyError) -> Class {
     match error {
-        ApplyError::RowsAffected { .. } | ApplyError::Payload(_) => Class::Systemic,
+        ApplyError::RowsAffected { .. }
+        | ApplyError::Removed { .. }
+        | ApplyError::Buried { .. }
+        | ApplyError::Copied { .. }
+        | ApplyError::Payload(_) => Class::Systemic,
         ApplyError::Inapplicable { .. } => Class::OfOneEvent,
         ApplyError::Database(error) => of_database(error),
     }

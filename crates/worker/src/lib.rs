@@ -11,6 +11,8 @@ pub mod ledger;
 pub mod metrics;
 pub mod posting;
 pub mod probe;
+pub mod rejections;
+pub mod retry;
 pub mod slice;
 pub mod worker;
 
@@ -18,8 +20,10 @@ use std::sync::Arc;
 
 use common::{admin::Readiness, outbox::WakeUp, telemetry::sample_pool};
 use config::{Config, SERVICE};
+use failure::Failures;
 use health::{Health, Side};
 use probe::Probe;
+use retry::{Retries, gauge};
 use sqlx::PgPool;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use worker::Worker;
@@ -58,6 +62,11 @@ pub async fn run(
     }
     let tasks = start_background(&config, &pool, probes, &stop);
     let wake_up = WakeUp::start(config.session(), stop.clone());
+    let ledger = readiness.component("ledger");
+    let failures = Failures::new(ledger, config.failures.systemic_failures_max);
+    let side = database.quiet_side();
+    let retries = Retries::new(&config, wake_up.clone(), side, failures.of_another_loop());
+    tasks.spawn(retries.run(stop.clone()));
     let worker = Worker::join(&config, pool, wake_up, database.quiet_side(), &readiness)?;
     worker.run(&stop).await;
     config.shutdown.wait(&tasks).await;
@@ -77,6 +86,7 @@ fn start_background(
     tasks.spawn(sample_pool(pool.clone(), SERVICE, stop.clone()));
     let retention = config.processed_events_retention();
     let limit = config.database.answer_timeout();
+    tasks.spawn(gauge::run(pool.clone(), limit, stop.clone()));
     tasks.spawn(housekeeping::run(
         pool.clone(),
         limit,

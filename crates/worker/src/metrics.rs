@@ -2,8 +2,10 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use common::types::{EventType, FailureReason, TransactionType};
-use metrics::{Unit, counter, describe_counter, describe_histogram, histogram};
+use common::types::{
+    DeadLetterClass, EventType, FailureReason, TransactionCreated, TransactionType,
+};
+use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, histogram};
 
 use crate::{config::SERVICE, event::Event, ledger::Posting, slice::Outcome};
 
@@ -51,6 +53,18 @@ pub fn describe() {
     describe_counter!(
         "processed_events_pruned_total",
         "Closed events past their retention removed"
+    );
+    describe_gauge!(
+        "worker_parked_events",
+        "Events that wait for a retry, or behind one that does, in all accounts; counted up to a limit"
+    );
+    describe_counter!(
+        "worker_retries_total",
+        "Attempts at events that had failed before"
+    );
+    describe_counter!(
+        "dlq_messages_total",
+        "Records given up, by the class of their error"
     );
 }
 
@@ -108,7 +122,38 @@ pub fn slice_committed(events: &[Event], outcomes: &[Outcome], tally: Tally, too
             latency.record(*age_seconds);
         }
     }
-    posted(events, outcomes);
+    let both = events.iter().zip(outcomes);
+    posted(both.filter_map(|(event, outcome)| Some((event.transaction, outcome.posting()?))));
+}
+
+/// Parked events came to their end, so long after the acceptance of each; of them so many had failed
+/// before.
+pub fn retries_committed(retries: usize, ended: &[(TransactionCreated, Posting, Duration)]) {
+    let applied = |(_, posting, _): &&(_, Posting, _)| matches!(posting, Posting::Applied(_));
+    let applied = ended.iter().filter(applied).count();
+    consumed("applied", applied);
+    consumed("rejected", ended.len() - applied);
+    retried_parked(retries);
+    let latency = histogram!("event_end_to_end_latency_seconds");
+    for (_, _, age) in ended {
+        latency.record(*age);
+    }
+    posted(ended.iter().map(|(claim, posting, _)| (*claim, *posting)));
+}
+
+/// So many events that had failed before were tried again.
+pub fn retried_parked(events: usize) {
+    let event_type = EventType::TransactionCreated.as_str();
+    if events > 0 {
+        counter!("worker_retries_total", "type" => event_type).increment(as_u64(events));
+    }
+}
+
+/// So many records became dead letters.
+pub fn dead_lettered(class: DeadLetterClass, letters: usize) {
+    if letters > 0 {
+        counter!("dlq_messages_total", "class" => class.as_str()).increment(as_u64(letters));
+    }
 }
 
 /// An event was refused for good, and the worker stopped at it.
@@ -140,21 +185,18 @@ fn consumed(status: &'static str, count: usize) {
 type Kind = (TransactionType, &'static str, Option<FailureReason>);
 
 /// Adds up first: a slice has hundreds of events and a handful of kinds.
-fn posted(events: &[Event], outcomes: &[Outcome]) {
+fn posted(postings: impl Iterator<Item = (TransactionCreated, Posting)>) {
     let mut kinds: HashMap<Kind, (u64, u64)> = HashMap::new();
-    for (event, outcome) in events.iter().zip(outcomes) {
-        if let Some(posting) = outcome.posting() {
-            let claim = event.transaction;
-            let kind = (
-                claim.transaction_type,
-                claim.currency.as_str(),
-                posting.failure_reason(),
-            );
-            let (count, cents) = kinds.entry(kind).or_default();
-            *count += 1;
-            // The counter is a u64 and wraps after all the money there is twice over.
-            *cents = cents.wrapping_add(claim.amount_cents.get().unsigned_abs());
-        }
+    for (claim, posting) in postings {
+        let kind = (
+            claim.transaction_type,
+            claim.currency.as_str(),
+            posting.failure_reason(),
+        );
+        let (count, cents) = kinds.entry(kind).or_default();
+        *count += 1;
+        // The counter is a u64 and wraps after all the money there is twice over.
+        *cents = cents.wrapping_add(claim.amount_cents.get().unsigned_abs());
     }
     for ((transaction_type, currency, reason), (count, cents)) in kinds {
         let labels = [("type", transaction_type.as_str()), ("currency", currency)];

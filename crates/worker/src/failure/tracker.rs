@@ -117,6 +117,13 @@ impl Failures {
         self.shared.ledger.complaint()
     }
 
+    /// Whether this loop may find out if it is mended: where it said so itself, or the counts do. What
+    /// another loop met is for that one to try.
+    #[must_use]
+    pub fn may_probe(&self) -> bool {
+        self.side.complaint().is_some() || self.shared.counted.complaint().is_some()
+    }
+
     /// Notes that this loop cannot go on until somebody has mended something.
     pub fn stand_still(&self, reason: &str) {
         self.complain(&self.side, reason);
@@ -226,6 +233,7 @@ mod tests {
         assert_eq!(readiness.reasons()["ledger"], "may not delete");
         assert_eq!(slices.systemic().as_deref(), Some("may not delete"));
         assert!(slices.failed(AccountId::new(), "x"));
+        assert!(retries.may_probe() && !slices.may_probe());
         retries.mended();
         assert!(readiness.reasons().is_empty());
     }

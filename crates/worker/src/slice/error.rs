@@ -2,7 +2,10 @@ use common::db::{ErrorClass, is_serialization_failure};
 use thiserror::Error;
 
 use super::plan::Inapplicable;
-use crate::posting::{PostError, Rows};
+use crate::{
+    posting::{PostError, Rows},
+    retry::{Buried, Removed},
+};
 
 /// Why a slice was not applied. Nothing of it was written (or, if the connection broke in the
 /// commit, all of it; then its events are found closed when they are tried again).
@@ -26,6 +29,30 @@ pub enum ApplyError {
         planned: Rows,
         /// What the database did.
         written: Rows,
+    },
+    /// The same of queues of parked events.
+    #[error("{written:?} of parked events changed where {planned:?} were planned")]
+    Removed {
+        /// What was decided.
+        planned: Removed,
+        /// What the database did.
+        written: Removed,
+    },
+    /// The same of a dead letter.
+    #[error("{written:?} written for a dead letter where {planned:?} were planned")]
+    Buried {
+        /// What was decided.
+        planned: Buried,
+        /// What the database did.
+        written: Buried,
+    },
+    /// The same of copies of rejections.
+    #[error("{written} copies of rejections written where {planned} were planned")]
+    Copied {
+        /// What was decided.
+        planned: usize,
+        /// What the database did.
+        written: usize,
     },
     /// A result event could not be written as JSON.
     #[error("a result event could not be written as JSON")]
@@ -62,7 +89,11 @@ impl ApplyError {
     pub fn verdict(&self, events: usize) -> Verdict {
         match self {
             Self::Inapplicable { index, .. } => Verdict::Refuse(*index),
-            Self::RowsAffected { .. } | Self::Payload(_) => Verdict::Halt,
+            Self::RowsAffected { .. }
+            | Self::Removed { .. }
+            | Self::Buried { .. }
+            | Self::Copied { .. }
+            | Self::Payload(_) => Verdict::Halt,
             Self::Database(error) if is_serialization_failure(error) => Verdict::Collision,
             Self::Database(error) => match ErrorClass::of(error) {
                 ErrorClass::Transient => Verdict::Away,

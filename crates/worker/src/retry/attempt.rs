@@ -1,0 +1,198 @@
+//! One attempt at parked events: one transaction.
+
+use std::time::Duration;
+
+use common::{
+    faults,
+    types::{Lane, LaneSet, TransactionCreated},
+};
+use sqlx::{Connection, PgConnection};
+
+use super::{
+    queue::{self, Head, Parked, Plan},
+    sql,
+};
+use crate::{
+    config::Config,
+    ledger::Posting,
+    metrics::Tally,
+    posting, rejections,
+    slice::{ApplyError, Inapplicable},
+};
+
+/// Where events go, and which.
+#[derive(Clone, Debug)]
+pub(super) struct Topics {
+    pub(super) results: String,
+    pub(super) dead_letters: String,
+    /// A copy of each rejection goes to the dead letters, too.
+    pub(super) copies_rejections: bool,
+}
+
+impl Topics {
+    pub(super) fn of(config: &Config) -> Self {
+        Self {
+            results: config.kafka.results_topic.clone(),
+            dead_letters: config.kafka.dead_letters_topic.clone(),
+            copies_rejections: config.failures.dead_letter_rejections,
+        }
+    }
+}
+
+/// What came of an attempt.
+pub(super) enum Attempt {
+    /// Others hold the accounts, or were faster.
+    Busy,
+    /// It is committed.
+    Done(Done),
+    /// Nothing was written.
+    Failed {
+        /// What was tried, in order.
+        events: Vec<Parked>,
+        error: ApplyError,
+    },
+}
+
+/// What an attempt committed.
+#[derive(Debug, Default)]
+pub(super) struct Done {
+    /// How the transactions ended, in order, and how long ago they had been accepted.
+    pub(super) ended: Vec<(TransactionCreated, Posting, Duration)>,
+    /// Events that had ended before, and left their queues.
+    pub(super) duplicates: usize,
+    /// How many of the events had failed before.
+    pub(super) retries: usize,
+    /// How many copies of rejections were written.
+    pub(super) copies: usize,
+}
+
+impl Done {
+    pub(super) fn tally(&self) -> Tally {
+        let mut tally = Tally {
+            duplicate: self.duplicates,
+            ..Tally::default()
+        };
+        for (_, posting, _) in &self.ended {
+            match posting {
+                Posting::Applied(_) => tally.applied += 1,
+                Posting::Rejected(_) => tally.rejected += 1,
+            }
+        }
+        tally
+    }
+
+    /// The lanes that have events to send.
+    pub(super) fn lanes(&self) -> LaneSet {
+        let claims = self.ended.iter().map(|(claim, ..)| claim);
+        claims.map(|claim| Lane::of(claim.account_id)).collect()
+    }
+}
+
+/// Applies the beginnings of the queues of these heads, so many events together, as a slice does: behind
+/// the locks of their accounts, decided event by event in order. It is committed when this returns that
+/// it is done; else nothing is written.
+///
+/// # Errors
+/// Of what comes before there is anything to apply.
+pub(super) async fn attempt(
+    connection: &mut PgConnection,
+    topics: &Topics,
+    heads: &[Head],
+    events_max: i64,
+) -> Result<Attempt, ApplyError> {
+    let mut transaction = connection.begin().await?;
+    let accounts_max = queue::accounts_for(heads, events_max);
+    let accounts = sql::take_accounts(&mut transaction, heads, accounts_max).await?;
+    let waiting = queue::share(&accounts, events_max);
+    let parked = sql::queues(&mut transaction, &waiting).await?;
+    let plan = queue::plan(&accounts, &parked);
+    if plan.events.is_empty() {
+        transaction.rollback().await?;
+        return Ok(Attempt::Busy);
+    }
+    let written = match write(&mut transaction, topics, &plan).await {
+        Ok(done) => {
+            faults::point("worker.retry_before_commit");
+            transaction
+                .commit()
+                .await
+                .map(|()| done)
+                .map_err(Into::into)
+        }
+        Err(error) => Err(error),
+    };
+    Ok(match written {
+        Ok(done) => {
+            faults::point("worker.retry_after_commit");
+            Attempt::Done(done)
+        }
+        Err(error) => Attempt::Failed {
+            events: plan.events,
+            error,
+        },
+    })
+}
+
+async fn write(
+    connection: &mut PgConnection,
+    topics: &Topics,
+    plan: &Plan,
+) -> Result<Done, ApplyError> {
+    if let Some(index) = plan.without_row {
+        return Err(ApplyError::Inapplicable {
+            index,
+            reason: Inapplicable::NoSuchTransaction,
+        });
+    }
+    let posted = posting::post(connection, &topics.results, &plan.postings, true).await?;
+    if !posted.as_planned() {
+        return Err(ApplyError::RowsAffected {
+            planned: posted.planned,
+            written: posted.written,
+        });
+    }
+    let copies = if topics.copies_rejections {
+        rejections::copy_parked(connection, &topics.dead_letters, &plan.rejected).await?
+    } else {
+        0
+    };
+    let removed = sql::remove(connection, &plan.removals).await?;
+    if removed != plan.removed {
+        return Err(ApplyError::Removed {
+            planned: plan.removed,
+            written: removed,
+        });
+    }
+    let ended = plan.postings.iter().map(|(claim, posting)| {
+        let age = posted.age(claim.transaction_id);
+        (*claim, *posting, age)
+    });
+    Ok(Done {
+        ended: ended.collect(),
+        duplicates: plan.events.len() - plan.postings.len(),
+        retries: plan
+            .events
+            .iter()
+            .filter(|event| event.attempts > 0)
+            .count(),
+        copies,
+    })
+}
+
+/// Writes down that a head failed once more, and when it is tried again, by the database's clock;
+/// answers whether it was still the head that failed.
+pub(super) async fn record_failure(
+    connection: &mut PgConnection,
+    head: &Parked,
+    pause: Duration,
+    message: &str,
+) -> Result<bool, ApplyError> {
+    // Whatever the pool's level: the account's lock and the number of attempts decide, not a snapshot.
+    let mut transaction = connection
+        .begin_with("BEGIN ISOLATION LEVEL READ COMMITTED")
+        .await?;
+    sql::lock_account(&mut transaction, head.account).await?;
+    let written = sql::record_failure(&mut transaction, head, pause, message).await?;
+    transaction.commit().await?;
+    Ok(written)
+}
