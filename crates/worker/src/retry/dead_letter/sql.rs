@@ -27,6 +27,8 @@ pub(super) struct Written {
 /// as PROCESSING, its event counts as closed, the event behind it is the new head and due at once, and a
 /// row of the outbox brings the letter to its topic.
 ///
+/// Where no transaction waits for the letter, nothing is closed: its event may yet come true.
+///
 /// An event that was replayed and dies again comes back to its own row, which says where its record stood
 /// first.
 pub(super) async fn bury(
@@ -58,13 +60,14 @@ pub(super) async fn bury(
                RETURNING id, account_id, event_id
            ), closed AS (
                INSERT INTO processed_events (event_id, account_id, transaction_id)
-               SELECT event_id, account_id, event_id FROM letter
+               SELECT event_id, account_id, event_id FROM letter WHERE $7
                    ON CONFLICT DO NOTHING
            ), waiting AS (
                UPDATE transactions
                   SET status = 'PROCESSING', failure_reason = 'dead_lettered'
                  FROM letter
-                WHERE transactions.id = letter.event_id
+                WHERE $7
+                  AND transactions.id = letter.event_id
                   AND transactions.account_id IS NOT DISTINCT FROM letter.account_id
                   AND transactions.status IN ('PENDING', 'PROCESSING')
                RETURNING 1

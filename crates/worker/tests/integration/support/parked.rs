@@ -248,3 +248,33 @@ pub(crate) async fn attempts(pool: &PgPool) -> Vec<i32> {
 pub(crate) async fn nothing_is_parked(pool: &PgPool) {
     eventually("the queues are drained", async || parked(pool).await == 0).await;
 }
+
+/// Parks so many credits of 1 in all, in turn for so many new accounts, as slices would have done.
+pub(crate) async fn park_many(pool: &PgPool, events: i64, accounts: i64) {
+    let sql = format!(
+        "INSERT INTO accounts (id, currency, parked_count)
+         SELECT md5('account ' || n)::uuid, 'EUR', {events} / {accounts}
+           FROM generate_series(1, {accounts}) AS n;
+         -- Ids in the order of time, as UUIDs of version 7 are.
+         CREATE TEMPORARY TABLE chosen AS
+         SELECT (lpad(to_hex(1790000000000 + n), 12, '0') || '7' || substr(md5('event ' || n), 1, 3)
+                 || '8' || substr(md5('event ' || n), 4, 15))::uuid AS id,
+                md5('account ' || (n % {accounts} + 1))::uuid AS account_id, n
+           FROM generate_series(1, {events}) AS n;
+         INSERT INTO transactions (id, account_id, amount_cents, currency, type, status,
+                                   idempotency_key)
+         SELECT id, account_id, 1, 'EUR', 'CREDIT', 'PROCESSING', n::text FROM chosen ORDER BY n;
+         INSERT INTO parked_events (account_id, event_id, source_topic, source_partition,
+                source_offset, key, value, headers, attempts, next_attempt_at, first_failed_at)
+         SELECT account_id, id, 'transactions', 0, n, account_id::text::bytea,
+                convert_to(repeat('x', 220), 'UTF8'), '[[\"ce_id\",\"some forty characters or so of it\"]]',
+                (n <= {accounts})::int, CASE WHEN n <= {accounts} THEN now() END,
+                CASE WHEN n <= {accounts} THEN now() END
+           FROM chosen ORDER BY n;
+         ANALYZE parked_events, accounts, transactions"
+    );
+    sqlx::raw_sql(sqlx::AssertSqlSafe(sql))
+        .execute(pool)
+        .await
+        .unwrap();
+}
