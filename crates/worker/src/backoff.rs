@@ -31,7 +31,7 @@ impl Backoff {
 
     /// Pauses between these two.
     #[must_use]
-    pub const fn between(first: Duration, most: Duration) -> Self {
+    pub const fn new(first: Duration, most: Duration) -> Self {
         Self { first, most }
     }
 

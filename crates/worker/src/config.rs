@@ -119,8 +119,8 @@ pub struct FailureSettings {
 impl FailureSettings {
     /// The pauses between the attempts at one event.
     #[must_use]
-    pub const fn backoff(&self) -> Backoff {
-        Backoff::between(
+    pub const fn retry_pauses(&self) -> Backoff {
+        Backoff::new(
             Duration::from_millis(self.retry_pause_first_ms),
             Duration::from_millis(self.retry_pause_max_ms),
         )

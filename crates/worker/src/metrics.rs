@@ -133,7 +133,7 @@ pub fn retries_committed(retries: usize, ended: &[(TransactionCreated, Posting, 
     let applied = ended.iter().filter(applied).count();
     consumed("applied", applied);
     consumed("rejected", ended.len() - applied);
-    retried_parked(retries);
+    parked_retried(retries);
     let latency = histogram!("event_end_to_end_latency_seconds");
     for (_, _, age) in ended {
         latency.record(*age);
@@ -142,7 +142,7 @@ pub fn retries_committed(retries: usize, ended: &[(TransactionCreated, Posting, 
 }
 
 /// So many events that had failed before were tried again.
-pub fn retried_parked(events: usize) {
+pub fn parked_retried(events: usize) {
     let event_type = EventType::TransactionCreated.as_str();
     if events > 0 {
         counter!("worker_retries_total", "type" => event_type).increment(as_u64(events));

@@ -11,6 +11,7 @@
 
 mod attempt;
 mod dead_letter;
+mod failing;
 pub mod gauge;
 mod queue;
 mod sql;
@@ -21,21 +22,20 @@ use attempt::{Attempt, Done, Topics};
 use common::{
     db::{DatabaseSettings, bounded},
     outbox::WakeUp,
-    types::{DeadLetterClass, DeadLetterStage, Lane},
+    types::DeadLetterClass,
 };
 pub use dead_letter::Buried;
-use dead_letter::Cause;
+use queue::Head;
 pub use queue::Removed;
-use queue::{Head, Parked};
 use sqlx::{Connection, PgConnection, PgPool};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, error, warn};
+use tracing::debug;
 
 use crate::{
     backoff::Backoff,
     config::{Config, FailureSettings},
-    failure::{self, Class, Failures},
+    failure::Failures,
     health::Side,
     metrics::{self, Tally},
     slice::ApplyError,
@@ -189,6 +189,7 @@ impl Retries {
         match attempt.await? {
             Attempt::Busy => Ok(Step::Busy),
             Attempt::Done(done) => Ok(self.moved(&done)),
+            Attempt::WithoutRow { events } => self.found_no_row(&events, is_probe).await,
             Attempt::Failed { events, error } => self.failed(&events, error, is_probe).await,
         }
     }
@@ -234,153 +235,5 @@ impl Retries {
             );
         }
         Step::Moved(done.tally())
-    }
-
-    /// Something of what was tried together failed.
-    async fn failed(
-        &mut self,
-        events: &[Parked],
-        error: ApplyError,
-        is_probe: bool,
-    ) -> Result<Step, ApplyError> {
-        let class = failure::classify(&error);
-        let (head, is_alone) = match events {
-            [head] => (head, true),
-            [head, ..] => (head, false),
-            [] => return Err(error),
-        };
-        match class {
-            Class::OfOneEvent | Class::TooLong if !is_alone => {
-                self.ambition = 1;
-                Ok(Step::Divided)
-            }
-            Class::OfOneEvent => self.head_failed(head, &error, is_probe).await,
-            Class::Collision | Class::Away | Class::TooLong | Class::Systemic => Err(error),
-        }
-    }
-
-    /// A head failed alone, by itself.
-    async fn head_failed(
-        &mut self,
-        head: &Parked,
-        error: &ApplyError,
-        is_probe: bool,
-    ) -> Result<Step, ApplyError> {
-        // What kept this loop from going on is mended: it failed with this head alone.
-        self.goes_on();
-        if is_probe
-            || self
-                .failures
-                .failed(head.account, &failure::signature(error))
-        {
-            return Ok(Step::StandingStill);
-        }
-        let message = failure::describe(error);
-        let mismatch = matches!(error, ApplyError::Inapplicable { .. });
-        let retries_max = i32::try_from(self.settings.retries_max).unwrap_or(i32::MAX);
-        // The first attempt is no retry.
-        if mismatch || head.attempts >= retries_max {
-            return self.give_up(head, &message, mismatch).await;
-        }
-        let attempts = head.attempts.saturating_add(1);
-        let backoff = self.settings.backoff();
-        let pause = backoff.pause(attempts.unsigned_abs(), rand::random());
-        let written = bounded(&self.pool, ATTEMPT_MAX, async |connection| {
-            attempt::record_failure(connection, head, pause, &message).await
-        });
-        if !written.await? {
-            return Ok(Step::Busy);
-        }
-        metrics::retried_parked(usize::from(head.attempts > 0));
-        warn!(
-            event_id = %head.event, account_id = %head.account, attempts, ?pause, error = message,
-            "a parked event failed again; it is tried again after the pause"
-        );
-        Ok(Step::Failed)
-    }
-
-    async fn give_up(
-        &mut self,
-        head: &Parked,
-        message: &str,
-        mismatch: bool,
-    ) -> Result<Step, ApplyError> {
-        let cause = if mismatch {
-            Cause {
-                class: DeadLetterClass::Mismatch,
-                stage: DeadLetterStage::Compare,
-                message,
-                has_transaction: false,
-            }
-        } else {
-            Cause {
-                class: DeadLetterClass::RetriesExhausted,
-                stage: DeadLetterStage::Apply,
-                message,
-                has_transaction: true,
-            }
-        };
-        let topic = &self.topics.dead_letters;
-        let letter = bounded(&self.pool, ATTEMPT_MAX, async |connection| {
-            dead_letter::bury(connection, topic, head, cause).await
-        });
-        let Some(letter) = letter.await? else {
-            return Ok(Step::Busy);
-        };
-        self.wake_up
-            .hint(std::iter::once(Lane::of(head.account)).collect());
-        metrics::retried_parked(usize::from(head.attempts > 0));
-        metrics::dead_lettered(cause.class, 1);
-        error!(
-            dead_letter_id = %letter, event_id = %head.event, account_id = %head.account,
-            attempts = head.attempts.saturating_add(1), class = cause.class.as_str(),
-            error = message, "an event was given up: it is a dead letter, its transaction waits"
-        );
-        Ok(Step::GaveUp)
-    }
-
-    /// Neither events nor their failure could be written down.
-    async fn gave_no_answer(&mut self, error: &ApplyError) -> Step {
-        match failure::classify(error) {
-            Class::Collision => {
-                self.ambition = (self.ambition / 2).max(1);
-                debug!(%error, "retries collided with another transaction");
-                Step::Collided
-            }
-            Class::Away | Class::TooLong => {
-                if let ApplyError::Database(error) = error {
-                    metrics::acquire_failed(error);
-                }
-                warn!(%error, sqlstate = error.sqlstate(), "parked events are tried again later");
-                self.ambition = 1;
-                self.database.set_unready(error.to_string());
-                Step::Away
-            }
-            // An event that fails in itself has its own way; here its failure could not be written
-            // down, and it has no place left to go.
-            Class::Systemic | Class::OfOneEvent => {
-                self.database.set_ready();
-                self.ambition = 1;
-                self.stands_still = true;
-                self.failures.stand_still(&failure::describe(error));
-                self.hang_up().await;
-                Step::StandingStill
-            }
-        }
-    }
-
-    /// Takes back what this loop complained of, if it did.
-    fn goes_on(&mut self) {
-        if std::mem::take(&mut self.stands_still) {
-            self.failures.mended();
-        }
-    }
-
-    /// Closes the connection: its prepared statements may remember what has been mended since.
-    async fn hang_up(&self) {
-        if let Some(connection) = self.pool.try_acquire() {
-            // What cannot be closed is closed by the other side.
-            let _ = connection.close().await;
-        }
     }
 }

@@ -13,11 +13,7 @@ use super::{
     sql,
 };
 use crate::{
-    config::Config,
-    ledger::Posting,
-    metrics::Tally,
-    posting, rejections,
-    slice::{ApplyError, Inapplicable},
+    config::Config, ledger::Posting, metrics::Tally, posting, rejections, slice::ApplyError,
 };
 
 /// Where events go, and which.
@@ -45,6 +41,11 @@ pub(super) enum Attempt {
     Busy,
     /// It is committed.
     Done(Done),
+    /// One of the events has no transaction: it can never be applied. Nothing was written.
+    WithoutRow {
+        /// What was tried, in order.
+        events: Vec<Parked>,
+    },
     /// Nothing was written.
     Failed {
         /// What was tried, in order.
@@ -110,6 +111,12 @@ pub(super) async fn attempt(
         transaction.rollback().await?;
         return Ok(Attempt::Busy);
     }
+    if plan.is_without_row {
+        transaction.rollback().await?;
+        return Ok(Attempt::WithoutRow {
+            events: plan.events,
+        });
+    }
     let written = match write(&mut transaction, topics, &plan).await {
         Ok(done) => {
             faults::point("worker.retry_before_commit");
@@ -138,12 +145,6 @@ async fn write(
     topics: &Topics,
     plan: &Plan,
 ) -> Result<Done, ApplyError> {
-    if let Some(index) = plan.without_row {
-        return Err(ApplyError::Inapplicable {
-            index,
-            reason: Inapplicable::NoSuchTransaction,
-        });
-    }
     let posted = posting::post(connection, &topics.results, &plan.postings, true).await?;
     if !posted.as_planned() {
         return Err(ApplyError::RowsAffected {

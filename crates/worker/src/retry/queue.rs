@@ -116,8 +116,8 @@ pub(super) struct Plan {
     pub(super) removals: Vec<Removal>,
     /// How many rows that changes.
     pub(super) removed: Removed,
-    /// The first of the events whose transaction's row is gone; nothing is posted then.
-    pub(super) without_row: Option<usize>,
+    /// The transaction's row of one of the events is gone; then nothing may be posted.
+    pub(super) is_without_row: bool,
 }
 
 /// Decides event by event, in order. A queue whose first event is not the due head that was seen is
@@ -159,10 +159,9 @@ impl Plan {
         // A repeat within the queue cannot be (a unique key), but would find its transaction final.
         let mut ended = HashSet::new();
         for parked in queue {
-            let index = self.events.len();
             self.events.push(*parked);
             let Some(row) = parked.transaction else {
-                self.without_row.get_or_insert(index);
+                self.is_without_row = true;
                 continue;
             };
             // Ended while it waited. Nothing does that today; it would have nothing to wait for.

@@ -4,9 +4,12 @@ use std::time::Duration;
 
 use common::{
     db::Isolation,
-    types::{AccountId, TransactionId},
+    outbox::CHANNEL,
+    types::{AccountId, Lane, LaneSet, TransactionId},
 };
-use sqlx::PgPool;
+use sqlx::{PgPool, postgres::PgListener};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 use worker::{event::Event, retry::Step};
 
 use crate::support::{parked::*, proxy::Proxy, *};
@@ -173,6 +176,10 @@ async fn two_workers_share_the_queues_and_apply_each_event_once_and_in_order(poo
         let mut config = retry_config(&pool, level);
         // Small slices, so that both have to come back to each queue.
         config.slices.slice_events_max = 4;
+        let (mut one, mut other) = (Retrier::new(&config), Retrier::new(&config));
+        // Both have their connections, and begin together.
+        assert_eq!(one.retries.step().await, Step::Idle(None));
+        assert_eq!(other.retries.step().await, Step::Idle(None));
         let mut queues: Vec<(AccountId, Vec<Event>)> = Vec::new();
         for _ in 0..6 {
             let account = account(&pool, 0).await;
@@ -183,8 +190,6 @@ async fn two_workers_share_the_queues_and_apply_each_event_once_and_in_order(poo
             park(&pool, &events, NO_PAUSE).await;
             queues.push((account, events));
         }
-        let (mut one, mut other) = (Retrier::new(&config), Retrier::new(&config));
-
         let (first, second) = tokio::join!(one.drain(), other.drain());
 
         assert!(
@@ -344,6 +349,71 @@ async fn a_queue_that_its_account_miscounts_is_not_touched(pool: PgPool) {
     assert!(retrier.readiness.reasons()["ledger"].contains("parked events"));
     assert_eq!(parked(&pool).await, 2);
     assert_eq!(balance(&pool, account).await, (0, 0));
+}
+
+#[sqlx::test(migrator = "common::db::MIGRATOR")]
+async fn the_workers_role_may_do_all_that_retries_and_dead_letters_need(pool: PgPool) {
+    let mut config = retry_config(&pool, Isolation::Serializable);
+    let options = (*pool.connect_options()).clone();
+    config.database_url = options.options([("role", "postonce_worker")]).into();
+    config.failures.dead_letter_rejections = true;
+    let mut retrier = Retrier::new(&config);
+    let (sound, sick) = (account(&pool, 0).await, account(&pool, 0).await);
+    let events = [
+        accept(&pool, sound, CREDIT, 1).await,
+        accept(&pool, sound, DEBIT, 50).await,
+        accept(&pool, sick, CREDIT, 66).await,
+    ];
+    poison(&pool, 66).await;
+    park(&pool, &events, NO_PAUSE).await;
+    retrier.drain().await;
+    assert_eq!(balance(&pool, sound).await, (1, 1));
+    assert_eq!(count(&pool, "SELECT count(*) FROM dead_letters").await, 2);
+    worker::retry::gauge::count(&config.pool(), PATIENCE)
+        .await
+        .unwrap();
+}
+
+#[sqlx::test(migrator = "common::db::MIGRATOR")]
+async fn the_publisher_hears_of_results_and_of_letters(pool: PgPool) {
+    let mut publisher = PgListener::connect_with(&pool).await.unwrap();
+    publisher.listen(CHANNEL).await.unwrap();
+    let mut config = retry_config(&pool, Isolation::Serializable);
+    config.failures.retries_max = 0;
+    let mut retrier = Retrier::new(&config);
+    for cents in [1, 66] {
+        let account = account(&pool, 0).await;
+        let event = accept(&pool, account, CREDIT, cents).await;
+        poison(&pool, 66).await;
+        park(&pool, &[event], NO_PAUSE).await;
+        retrier.drain().await;
+        let hint = timeout(PATIENCE, publisher.recv()).await.unwrap().unwrap();
+        let lanes: LaneSet = hint.payload().parse().unwrap();
+        assert!(lanes.contains(Lane::of(account)), "{cents}");
+    }
+}
+
+#[sqlx::test(migrator = "common::db::MIGRATOR")]
+async fn the_loop_waits_for_due_times_and_hears_of_what_is_parked_here(pool: PgPool) {
+    let config = retry_config(&pool, Isolation::Serializable);
+    let retrier = Retrier::new(&config);
+    let stop = CancellationToken::new();
+    let (failures, readiness) = (retrier.failures, retrier.readiness);
+    let running = tokio::spawn(retrier.retries.run(stop.clone()));
+    let account = account(&pool, 0).await;
+    let event = accept(&pool, account, CREDIT, 66).await;
+    poison(&pool, 66).await;
+    park(&pool, &[event], NO_PAUSE).await;
+    failures.parked();
+    eventually("it is tried", async || attempts(&pool).await != [1]).await;
+    heal(&pool).await;
+    eventually("it is applied, or was given up", async || {
+        parked(&pool).await == 0
+    })
+    .await;
+    assert!(readiness.reasons().is_empty());
+    stop.cancel();
+    timeout(PATIENCE, running).await.unwrap().unwrap();
 }
 
 #[sqlx::test(migrator = "common::db::MIGRATOR")]

@@ -9,7 +9,7 @@ use common::{
     types::{AccountId, TransactionCreated},
 };
 use sqlx::PgPool;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use worker::{
     config::Config,
     event::Event,
@@ -18,7 +18,7 @@ use worker::{
     retry::{Retries, Step},
 };
 
-use super::{PATIENCE, config, count, eventually};
+use super::{PATIENCE, config, count};
 
 pub(crate) const DEAD_LETTERS: &str = "dead-letters-of-a-test";
 
@@ -36,7 +36,8 @@ pub(crate) struct Retrier {
     pub(crate) retries: Retries,
     pub(crate) failures: Failures,
     pub(crate) readiness: Readiness,
-    _stop: tokio_util::sync::DropGuard,
+    /// Ends the hints with the test.
+    pub(crate) _stop: DropGuard,
 }
 
 impl Retrier {
@@ -245,10 +246,6 @@ pub(crate) async fn attempts(pool: &PgPool) -> Vec<i32> {
     .unwrap()
 }
 
-pub(crate) async fn nothing_is_parked(pool: &PgPool) {
-    eventually("the queues are drained", async || parked(pool).await == 0).await;
-}
-
 /// Parks so many credits of 1 in all, in turn for so many new accounts, as slices would have done.
 pub(crate) async fn park_many(pool: &PgPool, events: i64, accounts: i64) {
     let sql = format!(
@@ -256,6 +253,7 @@ pub(crate) async fn park_many(pool: &PgPool, events: i64, accounts: i64) {
          SELECT md5('account ' || n)::uuid, 'EUR', {events} / {accounts}
            FROM generate_series(1, {accounts}) AS n;
          -- Ids in the order of time, as UUIDs of version 7 are.
+         DROP TABLE IF EXISTS chosen;
          CREATE TEMPORARY TABLE chosen AS
          SELECT (lpad(to_hex(1790000000000 + n), 12, '0') || '7' || substr(md5('event ' || n), 1, 3)
                  || '8' || substr(md5('event ' || n), 4, 15))::uuid AS id,
