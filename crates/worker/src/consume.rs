@@ -4,11 +4,11 @@ mod assigned;
 mod client;
 mod gaps;
 mod group;
+mod held;
 mod log_start;
-mod received;
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::BTreeMap,
     convert::Infallible,
     future::{Future, pending},
     pin::pin,
@@ -20,18 +20,17 @@ pub use client::{broker, topic_exists};
 use futures_util::{FutureExt, StreamExt};
 use gaps::Gaps;
 pub use group::GroupContext;
+use held::Held;
 use rdkafka::{
     Message, Offset, TopicPartitionList,
     consumer::{CommitMode, Consumer, StreamConsumer},
     error::{KafkaError, KafkaResult},
 };
-use received::Received;
-pub use received::Unusable;
 use tokio::{select, sync::oneshot, time::sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use crate::{config::KafkaSettings, event::Event};
+use crate::{config::KafkaSettings, event::Item};
 
 /// How long work on a slice may take before the consumer is paused, and polled beside it so that
 /// rebalances go on. Most slices are done long before; pausing for each would throw away what was
@@ -42,6 +41,10 @@ const UNPOLLED_MAX: Duration = Duration::from_millis(500);
 /// when it has just told of a commit's end.
 const POLLS_MAX: u32 = 3;
 
+/// Most bytes of records that make a slice, and that are held for the next one: as much as a slice of our
+/// own events takes several times over. A larger record comes alone.
+pub const SLICE_BYTES_MAX: usize = 4 << 20;
+
 /// How long nothing may come before it is looked whether a failed commit is to be made up for.
 const IDLE_MAX: Duration = Duration::from_secs(1);
 
@@ -49,9 +52,7 @@ const IDLE_MAX: Duration = Duration::from_secs(1);
 #[derive(Debug, Default)]
 pub struct Collected {
     /// In order within each partition, without gaps.
-    pub events: Vec<Event>,
-    /// A record that follows them and cannot be applied.
-    pub unusable: Option<Unusable>,
+    pub items: Vec<Item>,
     /// The consumer will bring nothing any more.
     pub fatal: Option<KafkaError>,
 }
@@ -62,7 +63,7 @@ pub struct Intake {
     topic: String,
     slice_events_max: usize,
     /// Records that came while a slice was worked on.
-    held: VecDeque<Received>,
+    held: Held,
     /// The last slice was full: more is waiting, which is read while that one is worked on.
     backlog: bool,
     gaps: Gaps,
@@ -83,7 +84,7 @@ impl Intake {
             consumer: Arc::new(consumer),
             topic: settings.transactions_topic.clone(),
             slice_events_max: usize::try_from(slice_events_max).unwrap_or(usize::MAX),
-            held: VecDeque::new(),
+            held: Held::default(),
             backlog: false,
             gaps: Gaps::default(),
             paused: false,
@@ -111,7 +112,7 @@ impl Intake {
         let mut collected = Collected::default();
         // What came before its partition was revoked is another member's now.
         let context = Arc::clone(self.consumer.context());
-        self.held.retain(|received| context.owns(received.place()));
+        self.held.retain(|place| context.owns(place));
         if self.held.is_empty() && self.fatal.is_none() {
             let consumer = Arc::clone(&self.consumer);
             select! {
@@ -125,25 +126,32 @@ impl Intake {
                 }
             }
         }
-        while collected.events.len() < self.slice_events_max && collected.unusable.is_none() {
-            match self.next_waiting() {
-                Some(Received::Event(event)) => collected.events.push(event),
-                Some(Received::Unusable(unusable)) => collected.unusable = Some(unusable),
-                None => break,
+        let mut bytes = 0;
+        self.backlog = loop {
+            if collected.items.len() == self.slice_events_max {
+                break true;
             }
-        }
-        self.backlog = collected.events.len() == self.slice_events_max;
+            let Some(next_bytes) = self.next_waiting() else {
+                break false;
+            };
+            bytes += next_bytes;
+            if bytes > SLICE_BYTES_MAX && !collected.items.is_empty() {
+                break true;
+            }
+            collected.items.extend(self.held.pop());
+        };
         collected.fatal = self.fatal.take();
         collected
     }
 
-    fn next_waiting(&mut self) -> Option<Received> {
+    /// How many bytes the next record has, if one waits.
+    fn next_waiting(&mut self) -> Option<usize> {
         if self.held.is_empty() {
             let consumer = Arc::clone(&self.consumer);
             let record = (0..POLLS_MAX).find_map(|_| consumer.recv().now_or_never())?;
             self.take(record);
         }
-        self.held.pop_front()
+        self.held.next_bytes()
     }
 
     /// Runs work on a slice to its end. Behind a full slice the next is read meanwhile. If it takes
@@ -176,7 +184,10 @@ impl Intake {
     /// Holds at most a slice, and does not come back.
     async fn read_ahead(&mut self) -> Infallible {
         let consumer = Arc::clone(&self.consumer);
-        while self.backlog && self.held.len() < self.slice_events_max {
+        while self.backlog
+            && self.held.len() < self.slice_events_max
+            && self.held.bytes() < SLICE_BYTES_MAX
+        {
             let record = consumer.recv().await;
             self.take(record);
         }
@@ -193,11 +204,11 @@ impl Intake {
         match record {
             Ok(record) => {
                 if let Some(epoch) = self.consumer.context().epoch(record.partition()) {
-                    let received = Received::read(&record, epoch);
-                    if let Some(gap) = self.gaps.follow(received.place()) {
+                    let item = Item::read(&record, epoch);
+                    if let Some(gap) = self.gaps.follow(item.place()) {
                         gap.report(&self.topic);
                     }
-                    self.held.push_back(received);
+                    self.held.push(item);
                 }
             }
             Err(error @ KafkaError::MessageConsumptionFatal(_)) => self.fatal = Some(error),
@@ -206,34 +217,28 @@ impl Intake {
         }
     }
 
-    /// Drops events whose partitions are no longer this worker's.
-    pub fn retain_owned(&self, events: &mut Vec<Event>) {
+    /// Drops records whose partitions are no longer this worker's.
+    pub fn retain_owned(&self, items: &mut Vec<Item>) {
         let context = self.consumer.context();
-        let before = events.len();
-        events.retain(|event| context.owns(event.place));
-        if events.len() < before {
+        let before = items.len();
+        items.retain(|item| context.owns(item.place()));
+        if items.len() < before {
             debug!(
-                events = before - events.len(),
+                records = before - items.len(),
                 "left to the partitions' new owner"
             );
         }
     }
 
-    /// Whether a record's partition is still this worker's.
-    #[must_use]
-    pub fn owns(&self, unusable: &Unusable) -> bool {
-        self.consumer.context().owns(unusable.place)
-    }
-
-    /// Commits how far the group has come: behind these events, which were applied. It does not
+    /// Commits how far the group has come: behind these records, which are done with. It does not
     /// wait; a rebalance and the consumer's end wait for commits under way (librdkafka's
     /// `wait_commit_cnt`). Positions whose commit failed are sent along. A commit that is lost means
     /// repeats, which are recognised.
-    pub fn commit(&self, events: &[Event]) {
+    pub fn commit(&self, items: &[Item]) {
         let context = self.consumer.context();
-        let owned = events
+        let owned = items
             .iter()
-            .map(|event| event.place)
+            .map(Item::place)
             .filter(|place| context.owns(*place));
         let next: BTreeMap<_, _> = owned.map(|at| (at.partition, at.offset + 1)).collect();
         let next = context.to_commit(next);

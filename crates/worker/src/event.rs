@@ -1,16 +1,21 @@
 //! Records of the topic, read into events.
 
+mod columns;
+mod item;
+mod raw;
+
+pub(crate) use columns::Columns;
 use common::types::{
     AccountId, EventEnvelope, EventId, EventType, MalformedEvent, SCHEMA_VERSION,
     TransactionCreated, TransactionId,
 };
-use rdkafka::message::{Headers, Message};
+pub use item::{Item, Unusable};
+pub use raw::Raw;
 use serde::Deserialize;
 use thiserror::Error;
-use uuid::Uuid;
 
 /// Where a record stands on the topic.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Place {
     /// The partition's number.
     pub partition: i32,
@@ -22,12 +27,14 @@ pub struct Place {
 }
 
 /// A `transaction.created` event, and where it came from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {
     /// Where its record stands.
     pub place: Place,
     /// What it claims; the transaction's row decides whether that is so.
     pub transaction: TransactionCreated,
+    /// The record itself.
+    pub raw: Raw,
 }
 
 /// Why a record is not an event that could ever be applied.
@@ -36,6 +43,9 @@ pub enum Undecodable {
     /// Headers or key.
     #[error(transparent)]
     Envelope(#[from] MalformedEvent),
+    /// A header's name is not a text.
+    #[error("the name of a header is not UTF-8")]
+    HeaderName,
     /// An event of ours that does not belong on this topic.
     #[error("a {} event does not belong on this topic", .0.as_str())]
     Misplaced(EventType),
@@ -58,20 +68,6 @@ pub enum Undecodable {
 }
 
 impl Event {
-    /// Reads a record.
-    pub fn decode(record: &impl Message, epoch: u64) -> Result<Self, Undecodable> {
-        let place = Place {
-            partition: record.partition(),
-            offset: record.offset(),
-            epoch,
-        };
-        let headers = record.headers().into_iter().flat_map(Headers::iter);
-        let headers: Vec<_> = headers.map(|header| (header.key, header.value)).collect();
-        let envelope = EventEnvelope::parse(&headers.iter().copied(), record.key())?;
-        let transaction = transaction(&envelope, record.payload())?;
-        Ok(Self { place, transaction })
-    }
-
     /// The event's id, which is that of its transaction.
     #[must_use]
     pub fn id(&self) -> EventId {
@@ -79,10 +75,13 @@ impl Event {
     }
 }
 
+/// Reads what a record claims.
 fn transaction(
-    envelope: &EventEnvelope,
+    headers: &[(&str, Option<&[u8]>)],
+    key: Option<&[u8]>,
     value: Option<&[u8]>,
 ) -> Result<TransactionCreated, Undecodable> {
+    let envelope = EventEnvelope::parse(&headers.iter().copied(), key)?;
     if envelope.event_type != EventType::TransactionCreated {
         return Err(Undecodable::Misplaced(envelope.event_type));
     }
@@ -105,14 +104,6 @@ fn transaction(
         ));
     }
     Ok(transaction)
-}
-
-/// What an unusable record says its id is, so that its report can name it.
-#[must_use]
-pub fn claimed_id(record: &impl Message) -> Option<EventId> {
-    let headers = record.headers()?;
-    let id = headers.iter().find(|header| header.key == "ce_id")?.value?;
-    Uuid::try_parse_ascii(id).ok().map(EventId)
 }
 
 /// A value of an unknown version need not have our fields; then the version is the reason to tell.

@@ -34,11 +34,8 @@ pub enum Class {
 pub fn classify(error: &ApplyError) -> Class {
     match error {
         ApplyError::RowsAffected { .. }
-        | ApplyError::Removed { .. }
-        | ApplyError::Buried { .. }
-        | ApplyError::Copied { .. }
+        | ApplyError::TableRowsAffected { .. }
         | ApplyError::Payload(_) => Class::Systemic,
-        ApplyError::Inapplicable { .. } => Class::OfOneEvent,
         ApplyError::Database(error) => of_database(error),
     }
 }

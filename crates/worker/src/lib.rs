@@ -3,12 +3,14 @@
 pub mod backoff;
 pub mod config;
 pub mod consume;
+pub(crate) mod dead_letters;
 pub mod event;
 pub mod failure;
 pub mod health;
 pub mod housekeeping;
 pub mod ledger;
 pub mod metrics;
+pub mod parked;
 pub mod posting;
 pub mod probe;
 pub mod rejections;
@@ -67,7 +69,8 @@ pub async fn run(
     let side = database.quiet_side();
     let retries = Retries::new(&config, wake_up.clone(), side, failures.of_another_loop());
     tasks.spawn(retries.run(stop.clone()));
-    let worker = Worker::join(&config, pool, wake_up, database.quiet_side(), &readiness)?;
+    let side = database.quiet_side();
+    let worker = Worker::join(&config, pool, wake_up, side, failures, &readiness)?;
     worker.run(&stop).await;
     config.shutdown.wait(&tasks).await;
     Ok(())

@@ -7,7 +7,7 @@ use common::types::{
 };
 use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, histogram};
 
-use crate::{config::SERVICE, event::Event, ledger::Posting, slice::Outcome};
+use crate::{config::SERVICE, event::Item, ledger::Posting, slice::Outcome};
 
 /// Says what each metric means, for the scrape's HELP lines.
 pub fn describe() {
@@ -25,7 +25,7 @@ pub fn describe() {
     );
     describe_counter!(
         "events_consumed_total",
-        "Events taken from the topic, by what became of them: applied, rejected, duplicate, refused"
+        "Records taken from the topic, by what became of them: applied, rejected, duplicate, parked, dead"
     );
     describe_histogram!(
         "worker_processing_duration_seconds",
@@ -35,7 +35,12 @@ pub fn describe() {
     describe_histogram!("worker_slice_events", "Events applied in one transaction");
     describe_counter!(
         "worker_slice_retries_total",
-        "Slices tried again, by class: collision (two transactions collided), away (no database)"
+        "Slices tried again, by class: collision (two transactions collided), away (no database), \
+         too_long and of_one_event (in halves), systemic (nothing can be applied)"
+    );
+    describe_gauge!(
+        "worker_standing_still",
+        "1 while no event can be applied and somebody has to mend something"
     );
     describe_histogram!(
         "event_end_to_end_latency_seconds",
@@ -68,22 +73,32 @@ pub fn describe() {
     );
 }
 
-/// What became of a slice's events.
+/// What became of a slice's records.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
     /// In the ledger now.
     pub applied: usize,
     /// Refused now.
     pub rejected: usize,
-    /// Closed before.
+    /// Closed, parked or made a dead letter before.
     pub duplicate: usize,
+    /// Parked now.
+    pub parked: usize,
+    /// A dead letter now.
+    pub dead: usize,
 }
 
 impl Tally {
-    /// How many events they are.
+    /// How many records they are.
     #[must_use]
-    pub const fn events(self) -> usize {
-        self.applied + self.rejected + self.duplicate
+    pub const fn records(self) -> usize {
+        self.ended() + self.duplicate + self.parked + self.dead
+    }
+
+    /// How many of them ended their transactions.
+    #[must_use]
+    pub const fn ended(self) -> usize {
+        self.applied + self.rejected
     }
 
     /// Counts outcomes.
@@ -91,10 +106,14 @@ impl Tally {
     pub fn of(outcomes: &[Outcome]) -> Self {
         let mut tally = Self::default();
         for outcome in outcomes {
-            *match outcome.posting() {
-                Some(Posting::Applied(_)) => &mut tally.applied,
-                Some(Posting::Rejected(_)) => &mut tally.rejected,
-                None => &mut tally.duplicate,
+            *match outcome {
+                Outcome::Closed { posting, .. } => match posting {
+                    Posting::Applied(_) => &mut tally.applied,
+                    Posting::Rejected(_) => &mut tally.rejected,
+                },
+                Outcome::Duplicate => &mut tally.duplicate,
+                Outcome::Parked => &mut tally.parked,
+                Outcome::Dead(_) | Outcome::Unusable => &mut tally.dead,
             } += 1;
         }
         tally
@@ -106,24 +125,30 @@ impl std::ops::AddAssign for Tally {
         self.applied += other.applied;
         self.rejected += other.rejected;
         self.duplicate += other.duplicate;
+        self.parked += other.parked;
+        self.dead += other.dead;
     }
 }
 
 /// A slice was committed, so long after its first attempt began.
-pub fn slice_committed(events: &[Event], outcomes: &[Outcome], tally: Tally, took: Duration) {
+pub fn slice_committed(items: &[Item], outcomes: &[Outcome], tally: Tally, took: Duration) {
     consumed("applied", tally.applied);
     consumed("rejected", tally.rejected);
     consumed("duplicate", tally.duplicate);
+    consumed("parked", tally.parked);
+    consumed("dead", tally.dead);
     histogram!("worker_processing_duration_seconds").record(took);
-    histogram!("worker_slice_events").record(as_f64(events.len()));
+    histogram!("worker_slice_events").record(as_f64(items.len()));
     let latency = histogram!("event_end_to_end_latency_seconds");
     for outcome in outcomes {
         if let Outcome::Closed { age_seconds, .. } = outcome {
             latency.record(*age_seconds);
         }
     }
-    let both = events.iter().zip(outcomes);
-    posted(both.filter_map(|(event, outcome)| Some((event.transaction, outcome.posting()?))));
+    let both = items.iter().zip(outcomes);
+    posted(
+        both.filter_map(|(item, outcome)| Some((item.event()?.transaction, outcome.posting()?))),
+    );
 }
 
 /// Parked events came to their end, so long after the acceptance of each; of them so many had failed
@@ -154,11 +179,6 @@ pub fn dead_lettered(class: DeadLetterClass, letters: usize) {
     if letters > 0 {
         counter!("dlq_messages_total", "class" => class.as_str()).increment(as_u64(letters));
     }
-}
-
-/// An event was refused for good, and the worker stopped at it.
-pub fn refused() {
-    consumed("refused", 1);
 }
 
 /// A slice has to be tried again.

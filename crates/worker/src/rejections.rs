@@ -5,12 +5,11 @@
 
 mod sql;
 
-use chrono::{DateTime, Utc};
-use common::types::{AccountId, EventId, FailureReason, Lane};
+use common::types::{AccountId, FailureReason, Lane};
 use sql::Letters;
 use sqlx::PgConnection;
 
-use crate::slice::ApplyError;
+use crate::{config::KafkaSettings, event::Event, slice::ApplyError};
 
 /// A parked event that was rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,45 +20,27 @@ pub(crate) struct Rejected {
     pub(crate) reason: FailureReason,
 }
 
-/// A record of the topic whose event was rejected.
-#[derive(Clone, Debug)]
-pub struct RejectedRecord<'a> {
-    /// Its event's account.
-    pub account: AccountId,
-    /// Its event, which is that of its transaction.
-    pub event: EventId,
-    /// Why.
-    pub reason: FailureReason,
-    /// Where it stands.
-    pub partition: i32,
-    /// Where it stands in its partition.
-    pub offset: i64,
-    /// Its own time.
-    pub recorded_at: Option<DateTime<Utc>>,
-    /// Its key.
-    pub key: Option<&'a [u8]>,
-    /// Its value.
-    pub value: Option<&'a [u8]>,
-    /// Its headers, as `RecordHeaders` in JSON.
-    pub headers: String,
-}
-
-/// Copies rejected records of a topic to the dead letters; answers how many copies were written, to be
-/// counted when they are committed, and hinted.
+/// Copies events that a slice rejected; answers how many copies that made, to be counted when they are
+/// committed. Their lanes have result events, too, so the publisher hears of them anyway.
 ///
 /// # Errors
 /// The database's, or that rows were not as planned.
-pub async fn copy(
+pub(crate) async fn copy(
     connection: &mut PgConnection,
-    source_topic: &str,
-    dead_letters_topic: &str,
-    records: &[RejectedRecord<'_>],
+    kafka: &KafkaSettings,
+    rejected: &[(&Event, FailureReason)],
 ) -> Result<usize, ApplyError> {
-    if records.is_empty() {
+    if rejected.is_empty() {
         return Ok(0);
     }
-    let letters = sql::insert(connection, source_topic, records).await?;
-    announce(connection, dead_letters_topic, letters, records.len()).await
+    let letters = sql::insert(connection, &kafka.transactions_topic, rejected).await?;
+    announce(
+        connection,
+        &kafka.dead_letters_topic,
+        letters,
+        rejected.len(),
+    )
+    .await
 }
 
 /// The same of parked events, before they leave their queues.
@@ -87,9 +68,6 @@ async fn announce(
         .map(|id| Lane::of(AccountId(*id)).number())
         .collect();
     let written = sql::announce(connection, topic, &letters, &lanes).await?;
-    let written = usize::try_from(written).unwrap_or(usize::MAX);
-    if written != planned {
-        return Err(ApplyError::Copied { planned, written });
-    }
-    Ok(written)
+    ApplyError::check("outbox_events", planned, written)?;
+    Ok(planned)
 }

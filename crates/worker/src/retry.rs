@@ -18,15 +18,13 @@ mod sql;
 
 use std::time::Duration;
 
-use attempt::{Attempt, Done, Topics};
+use attempt::{Attempt, Done};
 use common::{
     db::{DatabaseSettings, bounded},
     outbox::WakeUp,
     types::DeadLetterClass,
 };
-pub use dead_letter::Buried;
 use queue::Head;
-pub use queue::Removed;
 use sqlx::{Connection, PgConnection, PgPool};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
@@ -34,7 +32,7 @@ use tracing::debug;
 
 use crate::{
     backoff::Backoff,
-    config::{Config, FailureSettings},
+    config::{Config, FailureSettings, KafkaSettings},
     failure::Failures,
     health::Side,
     metrics::{self, Tally},
@@ -76,7 +74,7 @@ pub struct Retries {
     /// Of one connection, so that retries never wait for one that slices have, or take theirs.
     pool: PgPool,
     settings: FailureSettings,
-    topics: Topics,
+    kafka: KafkaSettings,
     slice_events_max: i64,
     wake_up: WakeUp,
     database: Side,
@@ -98,7 +96,7 @@ impl Retries {
         Self {
             pool: one.pool(config.session()),
             settings: config.failures,
-            topics: Topics::of(config),
+            kafka: config.kafka.clone(),
             slice_events_max: i64::from(config.slices.slice_events_max),
             wake_up,
             database,
@@ -182,9 +180,9 @@ impl Retries {
         } else {
             0
         };
-        let (topics, ambition) = (&self.topics, self.ambition);
+        let (kafka, ambition) = (&self.kafka, self.ambition);
         let attempt = bounded(&self.pool, ATTEMPT_MAX, async |connection| {
-            attempt::attempt(connection, topics, &heads[first..], ambition).await
+            attempt::attempt(connection, kafka, &heads[first..], ambition).await
         });
         match attempt.await? {
             Attempt::Busy => Ok(Step::Busy),

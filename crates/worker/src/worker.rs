@@ -2,18 +2,21 @@
 
 mod halt;
 mod pace;
+mod setback;
 mod work;
 
 use std::time::{Duration, Instant};
 
 use common::{
     admin::{Component, Readiness},
+    faults::{self, Mutation},
     outbox::WakeUp,
     types::{Lane, LaneSet},
 };
 pub use halt::Halt;
 use pace::Pace;
 use rdkafka::error::KafkaResult;
+use setback::Setback;
 use sqlx::PgPool;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
@@ -22,12 +25,14 @@ use work::Work;
 
 use crate::{
     backoff::Backoff,
-    config::Config,
-    consume::{Collected, Intake},
-    event::Event,
+    config::{Config, KafkaSettings},
+    consume::Intake,
+    event::Item,
+    failure::{Failures, describe, signature},
     health::Side,
     metrics::{self, Tally},
-    slice::{self, ApplyError, Expected, Outcome, Verdict},
+    parked::FirstFailure,
+    slice::{self, ApplyError, Expected, Outcome},
 };
 
 /// How long one attempt may take before its connection counts as dead. Statements have a shorter
@@ -43,23 +48,24 @@ const CAUTIOUS_SLICES: u32 = 16;
 /// What one step did.
 #[derive(Debug)]
 pub enum Step {
-    /// There was nothing to apply.
+    /// There was nothing to do.
     Idle,
-    /// A slice was applied, and its offsets are on their way.
+    /// A slice was worked off, and its offsets are on their way.
     Applied(Tally),
-    /// An event, or all of them, cannot be applied: what came before is, nothing behind it may be.
+    /// The consumer brings nothing any more.
     Halted(Halt),
 }
 
-/// One member of the group: it applies what its partitions bring, slice by slice.
+/// One member of the group: it works off what its partitions bring, slice by slice.
 pub struct Worker {
     intake: Intake,
     pool: PgPool,
-    results_topic: String,
+    kafka: KafkaSettings,
+    retry_pauses: Backoff,
     wake_up: WakeUp,
     database: Side,
     group: Component,
-    ledger: Component,
+    failures: Failures,
     pace: Pace,
     /// For how many more slices repeats are expected.
     cautious_slices: u32,
@@ -77,21 +83,20 @@ impl Worker {
         pool: PgPool,
         wake_up: WakeUp,
         database: Side,
+        failures: Failures,
         readiness: &Readiness,
     ) -> KafkaResult<Self> {
-        let ledger = readiness.component("ledger");
         let intake = Intake::join(&config.kafka, config.slices.slice_events_max)?;
-        ledger.set_ready();
         let group = readiness.component("group");
-        let results_topic = config.kafka.results_topic.clone();
         Ok(Self {
             intake,
             pool,
-            results_topic,
+            kafka: config.kafka.clone(),
+            retry_pauses: config.failures.retry_pauses(),
             wake_up,
             database,
             group,
-            ledger,
+            failures,
             pace: Pace::new(config.slices.slice_events_max),
             cautious_slices: 0,
             halted: None,
@@ -100,16 +105,14 @@ impl Worker {
 
     /// Works until the stop token, then leaves the group.
     ///
-    /// A worker that halted stays a member, paused: its partitions wait here for somebody to mend
-    /// the cause. If it left, the event that stopped it would go on to stop every other member, and
-    /// with them the partitions that are well.
+    /// A worker that halted stays until it is told to end, so that somebody sees why.
     pub async fn run(mut self, stop: &CancellationToken) {
         while !stop.is_cancelled() {
             let started = Instant::now();
             match self.step(stop).await {
                 Step::Idle => {}
                 Step::Applied(tally) => {
-                    let next = self.pace.next_slice(tally.events());
+                    let next = self.pace.next_slice(tally.records());
                     self.wait(next.saturating_sub(started.elapsed()), stop)
                         .await;
                 }
@@ -124,8 +127,8 @@ impl Worker {
         self.intake.leave().await;
     }
 
-    /// Applies what waits, as one slice. An event that cannot be applied is never skipped: a worker
-    /// that halted consumes no more, and only its successor tries again.
+    /// Works off what waits, as one slice. Nothing is skipped: each record is applied, recognised as a
+    /// repeat, parked or made a dead letter before its offset is committed.
     pub async fn step(&mut self, stop: &CancellationToken) -> Step {
         if let Some(halt) = &self.halted {
             return Step::Halted(halt.clone());
@@ -140,29 +143,17 @@ impl Worker {
         if let Some(reason) = collected.fatal {
             return self.halt(Halt::consumer(&reason));
         }
-        let Collected {
-            events, unusable, ..
-        } = collected;
-        if events.is_empty() && unusable.is_none() {
+        let items = collected.items;
+        if items.is_empty() {
             return Step::Idle;
         }
-        let settles = self.pace.settles(events.len(), Instant::now());
+        let settles = self.pace.settles(items.len(), Instant::now());
         self.wait(settles, stop).await;
-        let mut work = Work::new(events);
-        let tally = self.apply_all(&mut work, stop).await;
-        if let Some(unusable) =
-            unusable.filter(|unusable| !work.abandoned() && self.intake.owns(unusable))
-        {
-            work.halt(Halt::unusable(self.intake.topic(), &unusable));
-        }
-        match work.into_halt() {
-            Some(halt) => self.halt(halt),
-            None => Step::Applied(tally),
-        }
+        Step::Applied(self.work_off(Work::new(items), stop).await)
     }
 
     fn halt(&mut self, halt: Halt) -> Step {
-        self.ledger.set_unready(halt.to_string());
+        self.failures.stand_still(&halt.to_string());
         self.halted = Some(halt.clone());
         Step::Halted(halt)
     }
@@ -190,85 +181,135 @@ impl Worker {
         }
     }
 
-    /// Applies all parts of the work, in order; parts come from dividing it where an event cannot
-    /// be applied.
-    async fn apply_all(&mut self, work: &mut Work, stop: &CancellationToken) -> Tally {
+    /// Works off all parts of the work, in order; parts come from dividing it where an event fails by
+    /// itself.
+    async fn work_off(&mut self, mut work: Work, stop: &CancellationToken) -> Tally {
         let mut tally = Tally::default();
         let began = Instant::now();
         let mut attempt = 0;
-        work.retain(|events| self.intake.retain_owned(events));
+        work.retain(|items| self.intake.retain_owned(items));
         while let Some(part) = work.next() {
-            match self.attempt(&part).await {
+            match self.attempt(&part, work.was_divided()).await {
                 Ok(outcomes) => {
                     attempt = 0;
                     tally += self.committed(&part, &outcomes, began.elapsed());
                 }
-                Err(error) => match error.verdict(part.len()) {
-                    verdict @ (Verdict::Collision | Verdict::Away) => {
-                        attempt += 1;
+                Err(setback) => {
+                    attempt = match setback {
+                        Setback::OneOfMany => 0,
+                        _ => attempt + 1,
+                    };
+                    if setback.divides() {
+                        work.divide(part);
+                    } else {
                         work.put_back(part);
-                        if !self.retry_later(&error, verdict, attempt, stop).await {
-                            work.abandon();
-                        }
-                        work.retain(|events| self.intake.retain_owned(events));
                     }
-                    Verdict::Divide => work.divide(part),
-                    Verdict::Refuse(index) => {
-                        let halt = Halt::refused(self.intake.topic(), &part[index], &error);
-                        work.refuse(part, index, halt);
-                    }
-                    Verdict::Halt => {
+                    if !self.retry_later(&setback, attempt, stop).await {
                         work.abandon();
-                        work.halt(Halt::everything(&error));
                     }
-                },
+                    work.retain(|items| self.intake.retain_owned(items));
+                }
             }
         }
         if !work.abandoned() {
             // What a complaint was about is done, or another member's now.
             self.database.set_ready();
+            self.failures.moved_on();
         }
         tally
     }
-
-    async fn attempt(&mut self, events: &[Event]) -> Result<Vec<Outcome>, ApplyError> {
-        let expected = if self.cautious_slices == 0 {
+    /// Tries a part once; a record that fails by itself, and is alone, is parked.
+    async fn attempt(
+        &mut self,
+        items: &[Item],
+        was_divided: bool,
+    ) -> Result<Vec<Outcome>, Setback> {
+        if faults::mutated(Mutation::OffsetsBeforeCommit) {
+            self.intake.commit(items);
+        }
+        let expected = if self.cautious_slices == 0 && !was_divided {
             Expected::New
         } else {
             Expected::Any
         };
-        let topic = &self.results_topic;
-        let work = slice::apply(&self.pool, ATTEMPT_MAX, topic, events, expected);
-        self.intake.serve_during(work).await
+        let work = slice::apply(&self.pool, ATTEMPT_MAX, &self.kafka, items, expected);
+        match self.intake.serve_during(work).await {
+            Ok(outcomes) => Ok(outcomes),
+            Err(error) => match Setback::of(error, items.len()) {
+                Setback::Alone(error) => Ok(vec![self.park(&items[0], &error).await?]),
+                setback => Err(setback),
+            },
+        }
     }
 
-    fn committed(&mut self, events: &[Event], outcomes: &[Outcome], took: Duration) -> Tally {
-        self.intake.commit(events);
+    /// Parks an event that failed by itself, for the loop that retries; unless so many accounts fail
+    /// alike that it is not the event's fault.
+    async fn park(&mut self, item: &Item, error: &ApplyError) -> Result<Outcome, Setback> {
+        let Item::Event(event) = item else {
+            // Its letter could not be written, and there is nowhere else to put it.
+            return Err(Setback::Systemic(Some(describe(error))));
+        };
+        let account = event.transaction.account_id;
+        if self.failures.failed(account, &signature(error)) {
+            return Err(Setback::Systemic(None));
+        }
+        let failure = FirstFailure {
+            error: describe(error),
+            pause: self.retry_pauses.pause(1, rand::random()),
+        };
+        let parking = slice::park(&self.pool, ATTEMPT_MAX, &self.kafka, item, &failure);
+        let outcome = self.intake.serve_during(parking).await;
+        let outcome = outcome.map_err(|error| match Setback::of(error, 1) {
+            Setback::Alone(error) => Setback::Systemic(Some(format!(
+                "event {} can be neither applied nor parked: {}",
+                event.id(),
+                describe(&error)
+            ))),
+            setback => setback,
+        })?;
+        if outcome == Outcome::Parked {
+            self.failures.parked();
+            warn!(
+                event_id = %event.id(), account_id = %account, sqlstate = error.sqlstate(),
+                error = failure.error, attempt = 1, pause = ?failure.pause,
+                "an event cannot be applied: it is parked, and later ones of its account behind it",
+            );
+        }
+        Ok(outcome)
+    }
+
+    fn committed(&mut self, items: &[Item], outcomes: &[Outcome], took: Duration) -> Tally {
+        faults::point("worker.before_offsets");
+        self.intake.commit(items);
+        faults::point("worker.after_offsets");
         let tally = Tally::of(outcomes);
         self.cautious_slices = match tally.duplicate {
             0 => self.cautious_slices.saturating_sub(1),
             _ => CAUTIOUS_SLICES,
         };
-        self.hint_results(events, outcomes);
+        self.hint(items, outcomes);
         self.database.set_ready();
-        metrics::slice_committed(events, outcomes, tally, took);
-        debug!(events = events.len(), ?tally, ?took, "slice committed");
-        for (event, outcome) in events.iter().zip(outcomes) {
-            let claim = event.transaction;
+        if tally.ended() > 0 {
+            self.failures.posted();
+        }
+        self.failures.moved_on();
+        metrics::slice_committed(items, outcomes, tally, took);
+        debug!(records = items.len(), ?tally, ?took, "slice committed");
+        for (item, outcome) in items.iter().zip(outcomes) {
             debug!(
-                event_id = %event.id(), transaction_id = %claim.transaction_id,
-                account_id = %claim.account_id, ?outcome, "event closed",
+                event_id = item.event_id().map(tracing::field::display),
+                account_id = %item.account_id(), ?outcome, "record worked off",
             );
         }
         tally
     }
 
-    /// Tells the publisher which lanes have the result events that were written.
-    fn hint_results(&self, events: &[Event], outcomes: &[Outcome]) {
-        let both = events.iter().zip(outcomes);
+    /// Tells the publisher which lanes have the result events and the dead letters that were written.
+    fn hint(&self, items: &[Item], outcomes: &[Outcome]) {
+        let both = items.iter().zip(outcomes);
         let lanes: LaneSet = both
-            .filter(|(_, outcome)| outcome.posting().is_some())
-            .map(|(event, _)| Lane::of(event.transaction.account_id))
+            .filter(|(_, outcome)| outcome.posting().is_some() || outcome.is_dead())
+            .map(|(item, _)| Lane::of(item.account_id()))
             .collect();
         if !lanes.is_empty() {
             self.wake_up.hint(lanes);
@@ -278,24 +319,33 @@ impl Worker {
     /// Waits for the next attempt; answers whether there is to be one.
     async fn retry_later(
         &mut self,
-        error: &ApplyError,
-        verdict: Verdict,
+        setback: &Setback,
         attempt: u32,
         stop: &CancellationToken,
     ) -> bool {
-        if verdict == Verdict::Collision {
-            metrics::retried("collision");
-            self.pace.collided(Instant::now());
-            debug!(%error, attempt, "the slice collided with another transaction");
-            return self.pause(Backoff::COLLISION, attempt, stop).await;
+        metrics::retried(setback.as_str());
+        match setback {
+            Setback::OneOfMany => !stop.is_cancelled(),
+            Setback::Collision(error) => {
+                self.pace.collided(Instant::now());
+                debug!(%error, attempt, "the slice collided with another transaction");
+                self.pause(Backoff::COLLISION, attempt, stop).await
+            }
+            Setback::Away(error) | Setback::TooLong(error) | Setback::Alone(error) => {
+                if let ApplyError::Database(error) = error {
+                    metrics::acquire_failed(error);
+                }
+                warn!(%error, sqlstate = error.sqlstate(), attempt, "the slice is tried again");
+                self.database.set_unready(error.to_string());
+                self.pause(Backoff::AWAY, attempt, stop).await
+            }
+            Setback::Systemic(reason) => {
+                if let Some(reason) = reason {
+                    self.failures.stand_still(reason);
+                }
+                self.pause(Backoff::MENDING, attempt, stop).await
+            }
         }
-        metrics::retried("away");
-        if let ApplyError::Database(error) = error {
-            metrics::acquire_failed(error);
-        }
-        warn!(%error, sqlstate = error.sqlstate(), attempt, "the slice is tried again");
-        self.database.set_unready(error.to_string());
-        self.pause(Backoff::AWAY, attempt, stop).await
     }
 
     async fn pause(&mut self, backoff: Backoff, attempt: u32, stop: &CancellationToken) -> bool {

@@ -51,7 +51,14 @@ fn decode(record: &Record) -> Result<Event, Undecodable> {
         42,
         Some(headers),
     );
-    Event::decode(&message, 9)
+    read(&message, 9)
+}
+
+fn read(message: &OwnedMessage, epoch: u64) -> Result<Event, Undecodable> {
+    match Item::read(message, epoch) {
+        Item::Event(event) => Ok(event),
+        Item::Unusable(unusable) => Err(unusable.reason),
+    }
 }
 
 fn with(record: &mut Record, field: &str, value: Value) {
@@ -119,8 +126,5 @@ fn a_record_without_headers_is_no_event() {
         0,
         None,
     );
-    assert!(matches!(
-        Event::decode(&bare, 0),
-        Err(Undecodable::Envelope(_))
-    ));
+    assert!(matches!(read(&bare, 0), Err(Undecodable::Envelope(_))));
 }

@@ -129,7 +129,12 @@ impl Failures {
         self.complain(&self.side, reason);
     }
 
-    /// Notes that this loop goes on; and what the accounts had in common is forgotten.
+    /// Notes that nothing keeps this loop any more: what did is done, or another worker's now.
+    pub fn moved_on(&self) {
+        self.retract(&self.side);
+    }
+
+    /// Notes that this loop's work succeeds again; and what the accounts had in common is forgotten.
     pub fn mended(&self) {
         self.posted();
         self.retract(&self.side);
@@ -159,9 +164,10 @@ impl Failures {
     }
 
     fn retract(&self, side: &Side) {
-        if side.complaint().is_some() {
-            side.set_ready();
+        if side.complaint().is_none() {
+            return;
         }
+        side.set_ready();
         if self.systemic().is_none() {
             gauge!("worker_standing_still").set(0);
         }

@@ -28,9 +28,9 @@ pub(super) struct Posted {
 /// tell of them. Where their events are not closed yet it closes them; one
 /// that was closed before is a unique violation.
 ///
-/// A transaction is written only if its row says what its event says, and is not final: that keeps a
-/// final one as it is, even against a decision made from something stale, and a forged event from
-/// making money. So the statement has done what was planned exactly if its counts are the planned
+/// A transaction is written only if its row says what its event says, is not final and not
+/// dead-lettered: that keeps a final one as it is, even against a decision made from something stale,
+/// a dead letter to those who replay or discard it, and a forged event from making money. So the statement has done what was planned exactly if its counts are the planned
 /// ones; otherwise its caller rolls back. (`IS NOT DISTINCT FROM` keeps the planner from the listing index; see `slice::sql`.)
 pub(super) async fn post(
     connection: &mut PgConnection,
@@ -77,6 +77,7 @@ pub(super) async fn post(
                   AND transactions.currency = next.currency
                   AND transactions.type = next.type
                   AND transactions.status IN ('PENDING', 'PROCESSING')
+                  AND transactions.failure_reason IS NULL
                RETURNING transactions.id,
                          extract(epoch FROM clock_timestamp() - created_at)::float8 AS age_seconds
            ), announced AS (

@@ -1,9 +1,14 @@
 //! The statements of copies. Their caller begins and commits.
 
+use common::types::FailureReason;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::{Rejected, RejectedRecord};
+use super::Rejected;
+use crate::{
+    event::{Columns, Event},
+    slice::ApplyError,
+};
 
 /// Letters as one array a column.
 #[derive(Clone, Debug, Default)]
@@ -18,21 +23,15 @@ pub(super) struct Letters {
 pub(super) async fn insert(
     connection: &mut PgConnection,
     source_topic: &str,
-    records: &[RejectedRecord<'_>],
-) -> Result<Letters, sqlx::Error> {
-    let ids: Vec<Uuid> = records.iter().map(|_| Uuid::now_v7()).collect();
-    let account_ids: Vec<Uuid> = records.iter().map(|record| record.account.0).collect();
-    let event_ids: Vec<Uuid> = records.iter().map(|record| record.event.0).collect();
-    let partitions: Vec<i32> = records.iter().map(|record| record.partition).collect();
-    let offsets: Vec<i64> = records.iter().map(|record| record.offset).collect();
-    let times: Vec<_> = records.iter().map(|record| record.recorded_at).collect();
-    let keys: Vec<_> = records.iter().map(|record| record.key).collect();
-    let values: Vec<_> = records.iter().map(|record| record.value).collect();
-    let headers: Vec<&str> = records.iter().map(|record| &*record.headers).collect();
-    let reasons: Vec<&str> = records
-        .iter()
-        .map(|record| record.reason.as_str())
-        .collect();
+    rejected: &[(&Event, FailureReason)],
+) -> Result<Letters, ApplyError> {
+    let ids: Vec<Uuid> = rejected.iter().map(|_| Uuid::now_v7()).collect();
+    let claims = rejected.iter().map(|(event, _)| event.transaction);
+    let (account_ids, event_ids): (Vec<Uuid>, Vec<Uuid>) = claims
+        .map(|claim| (claim.account_id.0, claim.transaction_id.0))
+        .unzip();
+    let reasons: Vec<&str> = rejected.iter().map(|(_, reason)| reason.as_str()).collect();
+    let records = Columns::of(rejected.iter().map(|(event, _)| (event.place, &event.raw)))?;
     let rows = sqlx::query!(
         r#"INSERT INTO dead_letters (id, account_id, event_id, transaction_id, source_topic,
                   source_partition, source_offset, recorded_at, first_failed_at, attempts,
@@ -55,12 +54,12 @@ pub(super) async fn insert(
         &ids,
         &account_ids,
         &event_ids,
-        &partitions,
-        &offsets,
-        &times as &[Option<chrono::DateTime<chrono::Utc>>],
-        &keys as &[Option<&[u8]>],
-        &values as &[Option<&[u8]>],
-        &headers as &[&str],
+        &records.partitions,
+        &records.offsets,
+        &records.recorded_at as &[Option<chrono::DateTime<chrono::Utc>>],
+        &records.keys as &[Option<&[u8]>],
+        &records.values as &[Option<&[u8]>],
+        &records.headers,
         &reasons as &[&str],
     )
     .fetch_all(connection)
@@ -119,7 +118,7 @@ pub(super) async fn announce(
     topic: &str,
     letters: &Letters,
     lanes: &[i16],
-) -> Result<u64, sqlx::Error> {
+) -> Result<i64, sqlx::Error> {
     let written = sqlx::query!(
         "INSERT INTO outbox_events (event_id, account_id, aggregate_id, lane, topic, partition_key,
                                     aggregate_type, event_type, dead_letter_id)
@@ -134,7 +133,7 @@ pub(super) async fn announce(
     )
     .execute(connection)
     .await?;
-    Ok(written.rows_affected())
+    Ok(i64::try_from(written.rows_affected()).unwrap_or(i64::MAX))
 }
 
 impl FromIterator<(Uuid, Uuid, Uuid)> for Letters {

@@ -13,27 +13,8 @@ use super::{
     sql,
 };
 use crate::{
-    config::Config, ledger::Posting, metrics::Tally, posting, rejections, slice::ApplyError,
+    config::KafkaSettings, ledger::Posting, metrics::Tally, posting, rejections, slice::ApplyError,
 };
-
-/// Where events go, and which.
-#[derive(Clone, Debug)]
-pub(super) struct Topics {
-    pub(super) results: String,
-    pub(super) dead_letters: String,
-    /// A copy of each rejection goes to the dead letters, too.
-    pub(super) copies_rejections: bool,
-}
-
-impl Topics {
-    pub(super) fn of(config: &Config) -> Self {
-        Self {
-            results: config.kafka.results_topic.clone(),
-            dead_letters: config.kafka.dead_letters_topic.clone(),
-            copies_rejections: config.failures.dead_letter_rejections,
-        }
-    }
-}
 
 /// What came of an attempt.
 pub(super) enum Attempt {
@@ -97,7 +78,7 @@ impl Done {
 /// Of what comes before there is anything to apply.
 pub(super) async fn attempt(
     connection: &mut PgConnection,
-    topics: &Topics,
+    kafka: &KafkaSettings,
     heads: &[Head],
     events_max: i64,
 ) -> Result<Attempt, ApplyError> {
@@ -117,7 +98,7 @@ pub(super) async fn attempt(
             events: plan.events,
         });
     }
-    let written = match write(&mut transaction, topics, &plan).await {
+    let written = match write(&mut transaction, kafka, &plan).await {
         Ok(done) => {
             faults::point("worker.retry_before_commit");
             transaction
@@ -142,28 +123,25 @@ pub(super) async fn attempt(
 
 async fn write(
     connection: &mut PgConnection,
-    topics: &Topics,
+    kafka: &KafkaSettings,
     plan: &Plan,
 ) -> Result<Done, ApplyError> {
-    let posted = posting::post(connection, &topics.results, &plan.postings, true).await?;
+    let posted = posting::post(connection, &kafka.results_topic, &plan.postings, true).await?;
     if !posted.as_planned() {
         return Err(ApplyError::RowsAffected {
             planned: posted.planned,
             written: posted.written,
         });
     }
-    let copies = if topics.copies_rejections {
-        rejections::copy_parked(connection, &topics.dead_letters, &plan.rejected).await?
+    let copies = if kafka.dead_letter_rejections {
+        rejections::copy_parked(connection, &kafka.dead_letters_topic, &plan.rejected).await?
     } else {
         0
     };
-    let removed = sql::remove(connection, &plan.removals).await?;
-    if removed != plan.removed {
-        return Err(ApplyError::Removed {
-            planned: plan.removed,
-            written: removed,
-        });
-    }
+    let written = sql::remove(connection, &plan.removals).await?;
+    ApplyError::check("parked_events", plan.removed.events, written.events)?;
+    ApplyError::check("accounts", plan.removed.accounts, written.accounts)?;
+    ApplyError::check("parked_events", plan.removed.heads, written.heads)?;
     let ended = plan.postings.iter().map(|(claim, posting)| {
         let age = posted.age(claim.transaction_id);
         (*claim, *posting, age)

@@ -22,19 +22,6 @@ pub(super) struct Cause<'a> {
     pub(super) has_transaction: bool,
 }
 
-/// How many rows of each table a dead letter changes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Buried {
-    /// Letters written, or brought back.
-    pub letters: i64,
-    /// Transactions that wait for them.
-    pub transactions: i64,
-    /// Accounts whose count was lowered.
-    pub accounts: i64,
-    /// Rows for the dead letter topic.
-    pub announced: i64,
-}
-
 /// Makes the head of a queue a dead letter, in one transaction, and answers the letter's id; none if it
 /// is no longer the head that failed. An event that died before comes back to its own letter.
 pub(super) async fn bury(
@@ -57,18 +44,10 @@ pub(super) async fn bury(
     let Some(id) = written.id else {
         return Ok(None);
     };
-    let planned = Buried {
-        letters: 1,
-        transactions: i64::from(cause.has_transaction),
-        accounts: 1,
-        announced: 1,
-    };
-    if written.rows != planned {
-        return Err(ApplyError::Buried {
-            planned,
-            written: written.rows,
-        });
-    }
+    let transactions = usize::from(cause.has_transaction);
+    ApplyError::check("transactions", transactions, written.transactions)?;
+    ApplyError::check("accounts", 1, written.accounts)?;
+    ApplyError::check("outbox_events", 1, written.announced)?;
     faults::point("worker.dead_before_commit");
     transaction.commit().await?;
     faults::point("worker.dead_after_commit");

@@ -109,7 +109,7 @@ impl Retries {
     }
 
     async fn give_up(&self, head: &Parked, cause: Cause<'_>) -> Result<Step, ApplyError> {
-        let topic = &self.topics.dead_letters;
+        let topic = &self.kafka.dead_letters_topic;
         let letter = bounded(&self.pool, ATTEMPT_MAX, async |connection| {
             dead_letter::bury(connection, topic, head, cause).await
         });
@@ -165,7 +165,7 @@ impl Retries {
     /// Takes back what this loop complained of, if it did.
     pub(super) fn goes_on(&mut self) {
         if std::mem::take(&mut self.stands_still) {
-            self.failures.mended();
+            self.failures.moved_on();
         }
     }
 

@@ -64,13 +64,13 @@ pub(super) struct Removal {
 
 /// How many rows a removal changes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Removed {
+pub(super) struct Removed<T> {
     /// Events that left their queues.
-    pub events: i64,
+    pub(super) events: T,
     /// Accounts whose count was lowered.
-    pub accounts: i64,
+    pub(super) accounts: T,
     /// Events that became the heads of their queues.
-    pub heads: i64,
+    pub(super) heads: T,
 }
 
 /// How many of the heads it takes, each with its whole queue, to have so many events.
@@ -115,7 +115,7 @@ pub(super) struct Plan {
     /// What leaves the queues.
     pub(super) removals: Vec<Removal>,
     /// How many rows that changes.
-    pub(super) removed: Removed,
+    pub(super) removed: Removed<usize>,
     /// The transaction's row of one of the events is gone; then nothing may be posted.
     pub(super) is_without_row: bool,
 }
@@ -178,9 +178,9 @@ impl Plan {
             }
             self.postings.push((created(&row), posting));
         }
-        self.removed.events += i64::from(removal.events);
+        self.removed.events += queue.len();
         self.removed.accounts += 1;
-        self.removed.heads += i64::from(account.queued > removal.events);
+        self.removed.heads += usize::from(account.queued > removal.events);
         self.removals.push(removal);
     }
 }

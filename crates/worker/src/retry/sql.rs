@@ -189,7 +189,7 @@ pub(super) async fn queues(
 pub(super) async fn remove(
     connection: &mut PgConnection,
     removals: &[Removal],
-) -> Result<Removed, sqlx::Error> {
+) -> Result<Removed<i64>, sqlx::Error> {
     let ids: Vec<Uuid> = removals.iter().map(|removal| removal.account.0).collect();
     let firsts: Vec<i64> = removals.iter().map(|removal| removal.first).collect();
     let lasts: Vec<i64> = removals.iter().map(|removal| removal.last).collect();

@@ -3,26 +3,28 @@
 use std::collections::{HashMap, HashSet};
 
 use common::types::{
-    AccountId, AccountStatus, AmountCents, Currency, EventId, TransactionId, TransactionStatus,
-    TransactionType,
+    AccountId, AccountStatus, AmountCents, Currency, EventId, FailureReason, TransactionId,
+    TransactionStatus, TransactionType,
 };
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::plan::Accepted;
+use super::plan::{Accepted, Facts};
 use crate::{
     event::Event,
     ledger::{AccountState, TransactionRow},
 };
 
-/// Locks accounts until the transaction ends, and reads them. A lock that does not touch the key
+/// Locks accounts until the transaction ends, and reads them: what they hold, and which have parked
+/// events. A lock that does not touch the key
 /// lets rows that only refer to the account pass.
 pub(super) async fn lock_accounts(
     connection: &mut PgConnection,
     ids: &[Uuid],
-) -> Result<HashMap<AccountId, AccountState>, sqlx::Error> {
+) -> Result<Facts, sqlx::Error> {
     let rows = sqlx::query!(
-        r#"SELECT id, currency, status AS "status: AccountStatus", balance_cents, entry_count
+        r#"SELECT id, currency, status AS "status: AccountStatus", balance_cents, entry_count,
+                  parked_count
              FROM accounts
             WHERE id = ANY($1)
             ORDER BY id
@@ -31,17 +33,21 @@ pub(super) async fn lock_accounts(
     )
     .fetch_all(connection)
     .await?;
-    rows.into_iter()
-        .map(|row| {
-            let state = AccountState {
-                currency: currency(row.currency)?,
-                status: row.status,
-                balance_cents: row.balance_cents,
-                entry_count: row.entry_count,
-            };
-            Ok((AccountId(row.id), state))
-        })
-        .collect()
+    let mut facts = Facts::default();
+    for row in rows {
+        let id = AccountId(row.id);
+        let state = AccountState {
+            currency: currency(row.currency)?,
+            status: row.status,
+            balance_cents: row.balance_cents,
+            entry_count: row.entry_count,
+        };
+        facts.accounts.insert(id, state);
+        if row.parked_count > 0 {
+            facts.queues.insert(id);
+        }
+    }
+    Ok(facts)
 }
 
 /// Reads the events' transactions, behind the locks. Under READ COMMITTED it sees what other workers
@@ -55,7 +61,7 @@ pub(super) async fn lock_accounts(
 /// that are full instead of 421 on pages that the api writes to, and half the time.
 pub(super) async fn transactions(
     connection: &mut PgConnection,
-    events: &[Event],
+    events: &[&Event],
 ) -> Result<HashMap<TransactionId, Accepted>, sqlx::Error> {
     let (ids, account_ids) = keys(events);
     let rows = sqlx::query!(
@@ -63,6 +69,7 @@ pub(super) async fn transactions(
                   amount_cents AS "amount: AmountCents",
                   type AS "transaction_type: TransactionType",
                   status AS "status: TransactionStatus",
+                  failure_reason AS "failure_reason: FailureReason",
                   extract(epoch FROM clock_timestamp() - created_at)::float8 AS "age_seconds!"
              FROM unnest($1::uuid[], $2::uuid[]) AS event (id, account_id)
              JOIN transactions
@@ -88,6 +95,7 @@ pub(super) async fn transactions(
                 id,
                 Accepted {
                     row: accepted,
+                    dead_lettered: row.failure_reason == Some(FailureReason::DeadLettered),
                     age_seconds: row.age_seconds,
                 },
             ))
@@ -98,7 +106,7 @@ pub(super) async fn transactions(
 /// Writes the events down as closed, and answers which of them were not yet.
 pub(super) async fn close_events(
     connection: &mut PgConnection,
-    events: &[Event],
+    events: &[&Event],
 ) -> Result<HashSet<EventId>, sqlx::Error> {
     let (ids, account_ids) = keys(events);
     // A `transaction.created` event bears the id of its transaction.
@@ -115,7 +123,27 @@ pub(super) async fn close_events(
     Ok(unseen.into_iter().map(EventId).collect())
 }
 
-fn keys(events: &[Event]) -> (Vec<Uuid>, Vec<Uuid>) {
+/// Which of these events were closed before, without closing the others.
+pub(super) async fn closed(
+    connection: &mut PgConnection,
+    events: &[&Event],
+) -> Result<HashSet<EventId>, sqlx::Error> {
+    let (ids, account_ids) = keys(events);
+    let closed = sqlx::query_scalar!(
+        "SELECT processed_events.event_id
+           FROM unnest($1::uuid[], $2::uuid[]) AS event (id, account_id)
+           JOIN processed_events
+             ON processed_events.event_id = event.id
+            AND processed_events.account_id = event.account_id",
+        &ids,
+        &account_ids,
+    )
+    .fetch_all(connection)
+    .await?;
+    Ok(closed.into_iter().map(EventId).collect())
+}
+
+fn keys(events: &[&Event]) -> (Vec<Uuid>, Vec<Uuid>) {
     events
         .iter()
         .map(|event| {

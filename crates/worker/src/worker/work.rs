@@ -1,31 +1,29 @@
 use std::collections::VecDeque;
 
-use super::Halt;
-use crate::event::Event;
+use crate::event::Item;
 
-/// The events of a slice that are still to be applied, in parts that are applied one after another.
+/// The records of a slice that are still to be worked off, in parts, one after another.
 ///
-/// A slice is one part. Where one of its events cannot be applied it is divided until that event is
-/// found; then the event and all behind it in its partition are left out, so that no offset past it
-/// is committed, and the rest goes on.
+/// A slice is one part. Where one of its events fails by itself it is divided until that event is found;
+/// then that one is parked, and the rest goes on.
 #[derive(Debug)]
 pub(super) struct Work {
-    parts: VecDeque<Vec<Event>>,
-    halt: Option<Halt>,
+    parts: VecDeque<Vec<Item>>,
+    divided: bool,
     abandoned: bool,
 }
 
 impl Work {
-    pub(super) fn new(events: Vec<Event>) -> Self {
+    pub(super) fn new(items: Vec<Item>) -> Self {
         Self {
-            parts: VecDeque::from([events]),
-            halt: None,
+            parts: VecDeque::from([items]),
+            divided: false,
             abandoned: false,
         }
     }
 
-    /// Takes the next part that has events.
-    pub(super) fn next(&mut self) -> Option<Vec<Event>> {
+    /// Takes the next part that has records.
+    pub(super) fn next(&mut self) -> Option<Vec<Item>> {
         loop {
             let part = self.parts.pop_front()?;
             if !part.is_empty() {
@@ -35,52 +33,36 @@ impl Work {
     }
 
     /// Puts a part back, to be tried again.
-    pub(super) fn put_back(&mut self, part: Vec<Event>) {
+    pub(super) fn put_back(&mut self, part: Vec<Item>) {
         self.parts.push_front(part);
     }
 
-    /// Makes two of a part.
-    pub(super) fn divide(&mut self, mut part: Vec<Event>) {
+    /// Makes two of a part. They stay in order, so that those of an account do.
+    pub(super) fn divide(&mut self, mut part: Vec<Item>) {
         let second = part.split_off(part.len() / 2);
         self.parts.push_front(second);
         self.parts.push_front(part);
+        self.divided = true;
     }
 
-    /// Leaves out one event of a part and all behind it in its partition.
-    pub(super) fn refuse(&mut self, mut part: Vec<Event>, index: usize, halt: Halt) {
-        let refused = part[index].place;
-        self.put_back(std::mem::take(&mut part));
-        self.retain(|events| {
-            events.retain(|event| {
-                event.place.partition != refused.partition || event.place.offset < refused.offset
-            });
-        });
-        self.halt(halt);
+    /// Whether something is unusual about these records.
+    pub(super) const fn was_divided(&self) -> bool {
+        self.divided
     }
 
-    /// Drops events.
-    pub(super) fn retain(&mut self, keep: impl Fn(&mut Vec<Event>)) {
+    /// Drops records.
+    pub(super) fn retain(&mut self, keep: impl Fn(&mut Vec<Item>)) {
         self.parts.iter_mut().for_each(keep);
     }
 
-    /// Drops everything that is not applied yet.
+    /// Drops everything that is not done yet.
     pub(super) fn abandon(&mut self) {
         self.parts.clear();
         self.abandoned = true;
     }
 
-    /// Whether work was given up before all that could be applied was.
+    /// Whether work was given up before all was done.
     pub(super) const fn abandoned(&self) -> bool {
         self.abandoned
-    }
-
-    /// Says why the worker has to stop behind this work; the first reason is the one kept.
-    pub(super) fn halt(&mut self, halt: Halt) {
-        halt.report();
-        self.halt.get_or_insert(halt);
-    }
-
-    pub(super) fn into_halt(self) -> Option<Halt> {
-        self.halt
     }
 }

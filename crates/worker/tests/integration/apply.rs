@@ -2,14 +2,14 @@
 
 use common::{
     db::Isolation,
-    types::{AccountId, AmountCents, FailureReason, TransactionId},
+    types::{AccountId, AmountCents, FailureReason, TransactionCreated, TransactionId},
 };
 use serde_json::json;
 use sqlx::PgPool;
 use worker::{
-    event::Event,
+    failure::{Class, classify},
     ledger::{Entry, Posting},
-    slice::{ApplyError, Expected, Inapplicable, Outcome, Verdict},
+    slice::{Expected, Inapplicable, Outcome},
 };
 
 use crate::support::*;
@@ -31,7 +31,7 @@ async fn credits_and_debits_become_entries_balances_and_result_events(pool: PgPo
         let debit = accept(&pool, account, DEBIT, 120).await;
         let before = results(&pool).await.len();
 
-        let outcomes = apply(&worker, &[credit, debit]).await.unwrap();
+        let outcomes = apply(&worker, &[&credit, &debit]).await.unwrap();
 
         let expected = [Some(applied(1, 500, 500)), Some(applied(2, -120, 380))];
         assert_eq!(postings(&outcomes), expected);
@@ -82,12 +82,12 @@ async fn each_business_rejection_ends_failed_with_its_reason_and_no_entry(pool: 
         let entries = state(&pool).await.entries;
         let before = results(&pool).await.len();
 
-        let events = table.map(|(event, _)| event);
+        let events = table.each_ref().map(|(event, _)| event);
         let outcomes = apply(&worker, &events).await.unwrap();
 
         assert_eq!(
             postings(&outcomes),
-            table.map(|(_, reason)| rejected(reason))
+            table.each_ref().map(|(_, reason)| rejected(*reason))
         );
         let told = results(&pool).await;
         for ((event, reason), (event_type, payload)) in table.iter().zip(&told[before..]) {
@@ -130,7 +130,7 @@ async fn repeats_within_a_slice_are_applied_once(pool: PgPool) {
         let credit = accept(&pool, account, CREDIT, 5).await;
         let debit = accept(&pool, account, DEBIT, 9).await;
 
-        let outcomes = apply(&worker, &[credit, credit, debit, debit, credit])
+        let outcomes = apply(&worker, &[&credit, &credit, &debit, &debit, &credit])
             .await
             .unwrap();
 
@@ -151,15 +151,15 @@ async fn what_is_expected_of_a_slice_changes_no_outcome(pool: PgPool) {
             let worker = worker_pool(&pool, level);
             let account = account(&pool, 0).await;
             let earlier = accept(&pool, account, CREDIT, 1).await;
-            apply_expecting(&worker, &[earlier], expected)
+            apply_expecting(&worker, &[&earlier], expected)
                 .await
                 .unwrap();
             let credit = accept(&pool, account, CREDIT, 5).await;
             let too_much = accept(&pool, account, DEBIT, 50).await;
             let debit = accept(&pool, account, DEBIT, 3).await;
             // With a repeat of an earlier slice, and without.
-            let mixed = [credit, too_much, earlier];
-            let (first, second): (&[_], &[_]) = (&mixed, &[credit, debit]);
+            let mixed = [&credit, &too_much, &earlier];
+            let (first, second): (&[_], &[_]) = (&mixed, &[&credit, &debit]);
 
             let outcomes = apply_expecting(&worker, first, expected).await.unwrap();
             let refused = rejected(FailureReason::InsufficientFunds);
@@ -221,51 +221,57 @@ async fn a_transaction_that_was_taken_up_and_not_ended_is_posted(pool: PgPool) {
 }
 
 #[sqlx::test(migrator = "common::db::MIGRATOR")]
-async fn a_forged_event_makes_no_money_and_takes_its_slice_with_it(pool: PgPool) {
-    type Forge = fn(&mut Event, AccountId);
+async fn a_forged_event_makes_no_money_and_loses_nobody_any(pool: PgPool) {
+    type Forge = fn(&mut TransactionCreated, AccountId);
     let table: [(Forge, Inapplicable); 5] = [
         (
-            |e, _| e.transaction.transaction_id = TransactionId::new(),
+            |claim, _| claim.transaction_id = TransactionId::new(),
             Inapplicable::NoSuchTransaction,
         ),
         (
-            |e, other| e.transaction.account_id = other,
+            |claim, other| claim.account_id = other,
             Inapplicable::NoSuchTransaction,
         ),
         (
-            |e, _| e.transaction.amount_cents = AmountCents::try_from(6).unwrap(),
+            |claim, _| claim.amount_cents = AmountCents::try_from(6).unwrap(),
             Inapplicable::Amount,
         ),
         (
-            |e, _| e.transaction.currency = "USD".parse().unwrap(),
+            |claim, _| claim.currency = "USD".parse().unwrap(),
             Inapplicable::Currency,
         ),
         (
-            |e, _| e.transaction.transaction_type = DEBIT,
+            |claim, _| claim.transaction_type = DEBIT,
             Inapplicable::Type,
         ),
     ];
     for level in LEVELS {
-        let worker = worker_pool(&pool, level);
-        let (account, other) = (account(&pool, 100).await, account(&pool, 100).await);
-        let good = accept(&pool, other, CREDIT, 1).await;
-        let genuine = accept(&pool, account, CREDIT, 5).await;
-        let before = state(&pool).await;
-        for (forge, expected) in table {
-            let mut forged = genuine;
-            forge(&mut forged, other);
-            let error = apply(&worker, &[good, forged]).await.unwrap_err();
-            assert_eq!(error.verdict(2), Verdict::Refuse(1));
-            let ApplyError::Inapplicable { reason, .. } = error else {
-                panic!("{error}")
-            };
-            assert_eq!(reason, expected);
-            assert_eq!(state(&pool).await, before);
+        for expected in [Expected::New, Expected::Any] {
+            let worker = worker_pool(&pool, level);
+            let (account, other) = (account(&pool, 100).await, account(&pool, 100).await);
+            let genuine = accept(&pool, account, CREDIT, 5).await;
+            for (change, reason) in table {
+                let good = accept(&pool, other, CREDIT, 1).await;
+                let forged = forge(&genuine, |claim| change(claim, other));
+                let closed_before = count(&pool, "SELECT count(*) FROM processed_events").await;
+                let outcomes = apply_expecting(&worker, &[&forged, &good], expected)
+                    .await
+                    .unwrap();
+                assert_eq!(outcomes[0], Outcome::Dead(reason));
+                assert!(outcomes[1].posting().is_some());
+                // Its letter is all that there is of it.
+                assert_eq!(status(&pool, &genuine).await, ("PENDING".to_owned(), None));
+                let closed = count(&pool, "SELECT count(*) FROM processed_events").await;
+                assert_eq!(closed, closed_before + 1);
+            }
+            // The genuine one is as good as before.
+            let outcomes = apply_expecting(&worker, &[&genuine], expected).await;
+            assert_eq!(postings(&outcomes.unwrap()), [Some(applied(2, 5, 105))]);
+            assert_eq!(status(&pool, &genuine).await.0, "PROCESSED");
+            assert_books_balance(&pool).await;
         }
-        // The genuine one is as good as before.
-        apply(&worker, &[good, genuine]).await.unwrap();
-        assert_books_balance(&pool).await;
     }
+    assert_eq!(count(&pool, "SELECT count(*) FROM dead_letters").await, 20);
 }
 
 #[sqlx::test(migrator = "common::db::MIGRATOR")]
@@ -283,8 +289,7 @@ async fn an_event_that_breaks_a_rule_of_the_database_is_its_own_error(pool: PgPo
     let before = state(&pool).await;
     let error = apply(&worker, &[event]).await.unwrap_err();
     assert_eq!(error.sqlstate().as_deref(), Some("23505"));
-    assert_eq!(error.verdict(1), Verdict::Refuse(0));
-    assert_eq!(error.verdict(2), Verdict::Divide);
+    assert_eq!(classify(&error), Class::OfOneEvent);
     assert_eq!(state(&pool).await, before);
 }
 
@@ -303,6 +308,6 @@ async fn a_result_event_that_is_swallowed_stops_everything(pool: PgPool) {
     .unwrap();
     let before = state(&pool).await;
     let error = apply(&worker, &[event]).await.unwrap_err();
-    assert_eq!(error.verdict(1), Verdict::Halt, "{error}");
+    assert_eq!(classify(&error), Class::Systemic, "{error}");
     assert_eq!(state(&pool).await, before);
 }

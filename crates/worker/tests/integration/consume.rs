@@ -123,7 +123,7 @@ async fn while_a_full_slice_is_worked_on_the_next_one_is_read_and_no_more(pool: 
     let mut intake = Intake::join(&stream.config(&pool).kafka, 5).unwrap();
     let never = CancellationToken::new();
     let read = timeout(PATIENCE, async {
-        while intake.collect(&never).await.events.len() < 5 {}
+        while intake.collect(&never).await.items.len() < 5 {}
         while intake.held() < 5 {
             intake.serve_during(sleep(Duration::from_millis(10))).await;
         }
@@ -131,7 +131,7 @@ async fn while_a_full_slice_is_worked_on_the_next_one_is_read_and_no_more(pool: 
     read.await.expect("a slice is read ahead");
     intake.serve_during(sleep(Duration::from_millis(10))).await;
     assert_eq!(intake.held(), 5);
-    assert_eq!(intake.collect(&never).await.events.len(), 5);
+    assert_eq!(intake.collect(&never).await.items.len(), 5);
     intake.leave().await;
 }
 

@@ -4,11 +4,15 @@ use std::time::Duration;
 
 use common::{
     db::Isolation,
-    types::{AccountId, Lane},
+    types::{AccountId, Lane, RecordHeaders},
 };
 use sqlx::{FromRow, PgPool};
 use uuid::Uuid;
-use worker::{event::Event, retry::Step};
+use worker::{
+    event::Event,
+    retry::Step,
+    slice::{self, Expected},
+};
 
 use crate::support::{parked::*, *};
 
@@ -107,7 +111,7 @@ async fn after_its_retries_an_event_is_a_dead_letter_and_its_account_goes_on(poo
             offset: 41,
         };
         park_record(&pool, &bad.transaction, &record, NO_PAUSE).await;
-        park(&pool, &[next], NO_PAUSE).await;
+        park(&pool, &[&next], NO_PAUSE).await;
         poison(&pool, 66).await;
 
         let steps = retrier.drain().await;
@@ -169,7 +173,7 @@ async fn without_retries_an_event_still_has_its_first_one_in_the_queue(pool: PgP
     let account = account(&pool, 0).await;
     let first = accept(&pool, account, CREDIT, 1).await;
     let behind = accept(&pool, account, CREDIT, 66).await;
-    park(&pool, &[first, behind], NO_PAUSE).await;
+    park(&pool, &[&first, &behind], NO_PAUSE).await;
     poison(&pool, 66).await;
     retrier.drain().await;
     assert_eq!(status(&pool, &first).await.0, "PROCESSED");
@@ -182,15 +186,15 @@ async fn an_event_that_dies_again_comes_back_to_its_own_letter(pool: PgPool) {
     let account = account(&pool, 0).await;
     let bad = accept(&pool, account, CREDIT, 66).await;
     poison(&pool, 66).await;
-    park(&pool, &[bad], NO_PAUSE).await;
+    park(&pool, &[&bad], NO_PAUSE).await;
     retrier.drain().await;
     let first = letters(&pool).await;
 
     for deaths in 1..=2 {
         replay(&pool, &bad).await;
-        let mut again = bad;
+        let mut again = bad.clone();
         again.place.offset = 1_000 + i64::from(deaths);
-        park(&pool, &[again], NO_PAUSE).await;
+        park(&pool, &[&again], NO_PAUSE).await;
         retrier.drain().await;
         let letters = letters(&pool).await;
         assert_eq!(letters.len(), 1);
@@ -211,7 +215,7 @@ async fn an_event_that_dies_again_comes_back_to_its_own_letter(pool: PgPool) {
 
     heal(&pool).await;
     replay(&pool, &bad).await;
-    park(&pool, &[bad], NO_PAUSE).await;
+    park(&pool, &[&bad], NO_PAUSE).await;
     retrier.drain().await;
     assert_eq!(status(&pool, &bad).await, ("PROCESSED".to_owned(), None));
     assert_eq!(letters(&pool).await[0].state, "REPLAYED");
@@ -225,7 +229,7 @@ async fn an_event_whose_row_is_gone_is_a_mismatch_and_closes_no_transaction(pool
     let sound = accept(&pool, account, CREDIT, 1).await;
     let gone = accept(&pool, account, CREDIT, 2).await;
     let behind = accept(&pool, account, CREDIT, 4).await;
-    park(&pool, &[sound, gone, behind], NO_PAUSE).await;
+    park(&pool, &[&sound, &gone, &behind], NO_PAUSE).await;
     sqlx::query("DELETE FROM transactions WHERE id = $1")
         .bind(gone.transaction.transaction_id)
         .execute(&pool)
@@ -251,7 +255,7 @@ async fn a_letter_that_cannot_be_written_stops_the_loop_and_loses_nothing(pool: 
     let mut retrier = Retrier::new(&config);
     let account = account(&pool, 0).await;
     let bad = accept(&pool, account, CREDIT, 66).await;
-    park(&pool, &[bad], NO_PAUSE).await;
+    park(&pool, &[&bad], NO_PAUSE).await;
     poison(&pool, 66).await;
     // Swallowed, not refused: only the count of rows tells.
     sqlx::raw_sql(
@@ -282,7 +286,7 @@ async fn a_letter_that_cannot_be_written_stops_the_loop_and_loses_nothing(pool: 
 async fn a_rejection_is_copied_where_that_is_asked_for(pool: PgPool) {
     for asked_for in [true, false] {
         let mut config = retry_config(&pool, Isolation::Serializable);
-        config.failures.dead_letter_rejections = asked_for;
+        config.kafka.dead_letter_rejections = asked_for;
         let mut retrier = Retrier::new(&config);
         let account = account(&pool, 0).await;
         let too_much = accept(&pool, account, DEBIT, 5).await;
@@ -292,7 +296,7 @@ async fn a_rejection_is_copied_where_that_is_asked_for(pool: PgPool) {
             ..Record::of(&too_much)
         };
         park_record(&pool, &too_much.transaction, &record, NO_PAUSE).await;
-        park(&pool, &[credit], NO_PAUSE).await;
+        park(&pool, &[&credit], NO_PAUSE).await;
         sqlx::query("TRUNCATE dead_letters")
             .execute(&pool)
             .await
@@ -319,5 +323,53 @@ async fn a_rejection_is_copied_where_that_is_asked_for(pool: PgPool) {
             assert_eq!(announced(&pool).await[0].2, letter.id);
         }
         assert_books_balance(&pool).await;
+    }
+}
+
+#[sqlx::test(migrator = "common::db::MIGRATOR")]
+async fn a_rejection_in_a_slice_is_copied_where_that_is_asked_for(pool: PgPool) {
+    for expected in [Expected::New, Expected::Any] {
+        for asked_for in [true, false] {
+            sqlx::raw_sql(
+                "TRUNCATE dead_letters; DELETE FROM outbox_events WHERE dead_letter_id IS NOT NULL",
+            )
+            .execute(&pool)
+            .await
+            .unwrap();
+            let worker = worker_pool(&pool, Isolation::Serializable);
+            let mut kafka = topics();
+            DEAD_LETTERS.clone_into(&mut kafka.dead_letters_topic);
+            kafka.dead_letter_rejections = asked_for;
+            let account = account(&pool, 0).await;
+            let too_much = accept(&pool, account, DEBIT, 5).await;
+            let credit = accept(&pool, account, CREDIT, 5).await;
+
+            let items = items(&[&too_much, &credit]);
+            slice::apply(&worker, PATIENCE, &kafka, &items, expected)
+                .await
+                .unwrap();
+            // A repeat makes no second one.
+            slice::apply(&worker, PATIENCE, &kafka, &items, expected)
+                .await
+                .unwrap();
+
+            let letters = letters(&pool).await;
+            assert_eq!(letters.len(), usize::from(asked_for));
+            assert_eq!(announced(&pool).await.len(), usize::from(asked_for));
+            if let [letter] = &*letters {
+                assert_eq!(
+                    (&*letter.error_class, &*letter.error_stage),
+                    ("rejected", "apply")
+                );
+                assert_eq!(letter.error_message, "insufficient_funds");
+                assert_eq!(letter.source_offset, Some(too_much.place.offset));
+                assert_eq!(letter.key.as_deref(), too_much.raw.key());
+                assert_eq!(letter.value.as_deref(), too_much.raw.value());
+                let headers: RecordHeaders = serde_json::from_str(&letter.headers).unwrap();
+                assert_eq!(headers, too_much.raw.headers());
+                assert!(letter.hash_fits);
+            }
+            assert_books_balance(&pool).await;
+        }
     }
 }

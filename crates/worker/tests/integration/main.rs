@@ -13,7 +13,6 @@ mod consume;
 mod dead_letters;
 mod drain;
 mod group;
-mod halt;
 mod housekeeping;
 mod process;
 mod retry;

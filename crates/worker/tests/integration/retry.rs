@@ -10,7 +10,13 @@ use common::{
 use sqlx::{PgPool, postgres::PgListener};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
-use worker::{event::Event, retry::Step};
+use worker::{
+    event::{Event, Item},
+    failure::{Class, classify},
+    parked::FirstFailure,
+    retry::Step,
+    slice::{self, Outcome},
+};
 
 use crate::support::{parked::*, proxy::Proxy, *};
 
@@ -70,7 +76,7 @@ async fn a_rejection_of_a_parked_event_is_its_outcome(pool: PgPool) {
         let enough = accept(&pool, account, DEBIT, 10).await;
         let refused = accept(&pool, closed, CREDIT, 1).await;
         suspend(&pool, closed).await;
-        park(&pool, &[too_much, enough, refused], NO_PAUSE).await;
+        park(&pool, &[&too_much, &enough, &refused], NO_PAUSE).await;
 
         retrier.drain().await;
 
@@ -117,7 +123,7 @@ async fn a_head_is_not_tried_before_its_time(pool: PgPool) {
     let mut retrier = Retrier::new(&config);
     let account = account(&pool, 0).await;
     let event = accept(&pool, account, CREDIT, 66).await;
-    park(&pool, &[event], Duration::from_secs(3_600)).await;
+    park(&pool, &[&event], Duration::from_secs(3_600)).await;
     let Step::Idle(Some(next_due)) = retrier.retries.step().await else {
         panic!("its time has not come")
     };
@@ -151,7 +157,7 @@ async fn an_account_that_somebody_else_holds_is_passed_by(pool: PgPool) {
             accept(&pool, held, CREDIT, 1).await,
             accept(&pool, free, CREDIT, 1).await,
         );
-        park(&pool, &[waits, goes], NO_PAUSE).await;
+        park(&pool, &[&waits, &goes], NO_PAUSE).await;
         let mut holder = pool.begin().await.unwrap();
         sqlx::query("SELECT FROM accounts WHERE id = $1 FOR NO KEY UPDATE")
             .bind(held)
@@ -235,7 +241,7 @@ async fn no_attempt_is_counted_while_the_database_is_away(pool: PgPool) {
     config.failures.retries_max = 0;
     let account = account(&pool, 0).await;
     let event = accept(&pool, account, CREDIT, 1).await;
-    park(&pool, &[event], NO_PAUSE).await;
+    park(&pool, &[&event], NO_PAUSE).await;
     let mut retrier = Retrier::new(&config);
     proxy.cut();
     for _ in 0..10 {
@@ -260,7 +266,7 @@ async fn nothing_is_counted_while_the_schema_is_broken_and_all_goes_on_once_it_i
         let mut retrier = Retrier::new(&config);
         let account = account(&pool, 0).await;
         let event = accept(&pool, account, CREDIT, 1).await;
-        park(&pool, &[event], NO_PAUSE).await;
+        park(&pool, &[&event], NO_PAUSE).await;
         sqlx::query("ALTER TABLE ledger_entries RENAME TO gone")
             .execute(&pool)
             .await
@@ -321,7 +327,7 @@ async fn what_slices_cannot_do_is_left_for_slices_to_try(pool: PgPool) {
     let mut retrier = Retrier::new(&retry_config(&pool, Isolation::Serializable));
     let account = account(&pool, 0).await;
     let event = accept(&pool, account, CREDIT, 1).await;
-    park(&pool, &[event], NO_PAUSE).await;
+    park(&pool, &[&event], NO_PAUSE).await;
     retrier
         .failures
         .stand_still("rows were not as the locks promise");
@@ -356,7 +362,7 @@ async fn the_workers_role_may_do_all_that_retries_and_dead_letters_need(pool: Pg
     let mut config = retry_config(&pool, Isolation::Serializable);
     let options = (*pool.connect_options()).clone();
     config.database_url = options.options([("role", "postonce_worker")]).into();
-    config.failures.dead_letter_rejections = true;
+    config.kafka.dead_letter_rejections = true;
     let mut retrier = Retrier::new(&config);
     let (sound, sick) = (account(&pool, 0).await, account(&pool, 0).await);
     let events = [
@@ -385,7 +391,7 @@ async fn the_publisher_hears_of_results_and_of_letters(pool: PgPool) {
         let account = account(&pool, 0).await;
         let event = accept(&pool, account, CREDIT, cents).await;
         poison(&pool, 66).await;
-        park(&pool, &[event], NO_PAUSE).await;
+        park(&pool, &[&event], NO_PAUSE).await;
         retrier.drain().await;
         let hint = timeout(PATIENCE, publisher.recv()).await.unwrap().unwrap();
         let lanes: LaneSet = hint.payload().parse().unwrap();
@@ -403,7 +409,7 @@ async fn the_loop_waits_for_due_times_and_hears_of_what_is_parked_here(pool: PgP
     let account = account(&pool, 0).await;
     let event = accept(&pool, account, CREDIT, 66).await;
     poison(&pool, 66).await;
-    park(&pool, &[event], NO_PAUSE).await;
+    park(&pool, &[&event], NO_PAUSE).await;
     failures.parked();
     eventually("it is tried", async || attempts(&pool).await != [1]).await;
     heal(&pool).await;
@@ -414,6 +420,66 @@ async fn the_loop_waits_for_due_times_and_hears_of_what_is_parked_here(pool: PgP
     assert!(readiness.reasons().is_empty());
     stop.cancel();
     timeout(PATIENCE, running).await.unwrap().unwrap();
+}
+
+/// Applies events one by one, as the loop of slices does with one that fails by itself.
+async fn slices(worker: &PgPool, events: &[Event]) {
+    let failure = FirstFailure {
+        error: "poison".to_owned(),
+        pause: NO_PAUSE,
+    };
+    for event in events {
+        loop {
+            let outcome = match apply(worker, &[event]).await {
+                Err(error) if classify(&error) == Class::OfOneEvent => {
+                    let item = Item::Event(event.clone());
+                    slice::park(worker, PATIENCE, &topics(), &item, &failure).await
+                }
+                outcome => outcome.map(|mut outcomes| outcomes.remove(0)),
+            };
+            match outcome {
+                Ok(Outcome::Parked | Outcome::Closed { .. }) => break,
+                Ok(outcome) => panic!("{outcome:?}"),
+                Err(error) => assert_eq!(classify(&error), Class::Collision, "{error}"),
+            }
+        }
+    }
+}
+
+#[sqlx::test(migrator = "common::db::MIGRATOR")]
+async fn an_account_keeps_its_order_while_slices_park_and_retries_drain(pool: PgPool) {
+    for level in LEVELS {
+        let mut config = retry_config(&pool, level);
+        config.failures.retries_max = 100;
+        config.failures.retry_pause_max_ms = 50;
+        let mut retrier = Retrier::new(&config);
+        let worker = worker_pool(&pool, level);
+        let account = account(&pool, 0).await;
+        let mut events = Vec::new();
+        for number in 0..60 {
+            let cents = if number % 20 == 3 { 66 } else { 1 };
+            events.push(accept(&pool, account, CREDIT, cents).await);
+        }
+        poison(&pool, 66).await;
+        let slicing = async {
+            slices(&worker, &events).await;
+            heal(&pool).await;
+        };
+        let retrying = async {
+            while parked(&pool).await > 0 || entries(&pool, account).await.len() < events.len() {
+                if let Step::GaveUp = retrier.retries.step().await {
+                    panic!("it would have healed")
+                }
+                tokio::task::yield_now().await;
+            }
+        };
+        timeout(PATIENCE, async { tokio::join!(slicing, retrying) })
+            .await
+            .expect("all are applied");
+        assert_eq!(entries(&pool, account).await, ids(&events));
+        assert_queues_are_whole(&pool).await;
+        assert_books_balance(&pool).await;
+    }
 }
 
 #[sqlx::test(migrator = "common::db::MIGRATOR")]

@@ -2,7 +2,10 @@
 
 use common::db::{ErrorClass, Isolation};
 use sqlx::PgPool;
-use worker::slice::{ApplyError, Verdict};
+use worker::{
+    failure::{Class, classify},
+    slice::ApplyError,
+};
 
 use crate::support::*;
 
@@ -15,7 +18,7 @@ async fn a_missing_grant_stops_everything_and_blames_no_event(pool: PgPool) {
         .await
         .unwrap_err();
     assert_eq!(error.sqlstate().as_deref(), Some("42501"));
-    assert_eq!(error.verdict(1), Verdict::Halt);
+    assert_eq!(classify(&error), Class::Systemic);
     let ApplyError::Database(error) = error else {
         panic!("{error}")
     };

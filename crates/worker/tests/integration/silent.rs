@@ -6,10 +6,11 @@ use common::{admin::Readiness, db::Isolation};
 use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 use worker::{
+    failure::{Class, classify},
     health::Health,
     housekeeping::prune,
     probe::Probe,
-    slice::{self, Expected, Verdict},
+    slice::{self, Expected},
 };
 
 use crate::support::{proxy::Proxy, *};
@@ -44,10 +45,10 @@ async fn attempts_that_time_out_cost_no_place_in_the_pool(pool: PgPool) {
         apply(&worker, &[event]).await.unwrap();
         silence(&proxy, &worker).await;
         let event = accept(&pool, account, CREDIT, 1).await;
-        let error = slice::apply(&worker, LIMIT, RESULTS, &[event], Expected::New)
+        let error = slice::apply(&worker, LIMIT, &topics(), &items(&[&event]), Expected::New)
             .await
             .unwrap_err();
-        assert_eq!(error.verdict(1), Verdict::Away, "{error}");
+        assert_eq!(classify(&error), Class::Away, "{error}");
         apply(&worker, &[event]).await.unwrap();
         assert_eq!(balance(&pool, account).await.0, 2 * round);
     }

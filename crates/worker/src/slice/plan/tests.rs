@@ -4,7 +4,10 @@ use common::types::{
 use proptest::prelude::*;
 
 use super::*;
-use crate::{event::Place, ledger::Entry, slice::ApplyError};
+use crate::{
+    event::{Place, Raw},
+    ledger::Entry,
+};
 
 fn event(account_id: AccountId, transaction_type: TransactionType, cents: i64) -> Event {
     Event {
@@ -21,6 +24,7 @@ fn event(account_id: AccountId, transaction_type: TransactionType, cents: i64) -
             currency: "EUR".parse().unwrap(),
             transaction_type,
         },
+        raw: Raw::new(None, None, &[], None),
     }
 }
 
@@ -37,7 +41,7 @@ fn row(event: &Event) -> TransactionRow {
 }
 
 /// The facts in which each event's transaction waits as the event says.
-fn facts(events: &[Event]) -> Facts {
+fn facts(events: &[&Event]) -> Facts {
     let mut facts = Facts::default();
     for event in events {
         let account = AccountState {
@@ -48,6 +52,7 @@ fn facts(events: &[Event]) -> Facts {
         };
         let accepted = Accepted {
             row: row(event),
+            dead_lettered: false,
             age_seconds: 0.5,
         };
         facts.accounts.insert(event.transaction.account_id, account);
@@ -58,8 +63,8 @@ fn facts(events: &[Event]) -> Facts {
     facts
 }
 
-fn unseen(events: &[Event]) -> HashSet<EventId> {
-    events.iter().map(Event::id).collect()
+fn unseen(events: &[&Event]) -> HashSet<EventId> {
+    events.iter().map(|event| event.id()).collect()
 }
 
 fn postings(outcomes: &[Outcome]) -> Vec<Option<Posting>> {
@@ -83,32 +88,22 @@ fn events_are_decided_in_their_order() {
     let account = AccountId::new();
     let credit = event(account, TransactionType::Credit, 5);
     let debit = event(account, TransactionType::Debit, 3);
-    let outcomes = decide(
-        &[credit, debit],
-        facts(&[credit, debit]),
-        &unseen(&[credit, debit]),
-    );
-    assert_eq!(
-        postings(&outcomes.unwrap()),
-        [applied(1, 5, 5), applied(2, -3, 2)]
-    );
+    let both = [&credit, &debit];
+    let outcomes = decide(&both, facts(&both), &unseen(&both));
+    assert_eq!(postings(&outcomes), [applied(1, 5, 5), applied(2, -3, 2)]);
 
-    let outcomes = decide(
-        &[debit, credit],
-        facts(&[credit, debit]),
-        &unseen(&[credit, debit]),
-    );
+    let outcomes = decide(&[&debit, &credit], facts(&both), &unseen(&both));
     let refused = Some(Posting::Rejected(FailureReason::InsufficientFunds));
-    assert_eq!(postings(&outcomes.unwrap()), [refused, applied(1, 5, 5)]);
+    assert_eq!(postings(&outcomes), [refused, applied(1, 5, 5)]);
 }
 
 #[test]
 fn a_repeat_changes_nothing() {
     let credit = event(AccountId::new(), TransactionType::Credit, 5);
-    let outcomes = decide(&[credit, credit], facts(&[credit]), &unseen(&[credit])).unwrap();
+    let outcomes = decide(&[&credit, &credit], facts(&[&credit]), &unseen(&[&credit]));
     assert_eq!(postings(&outcomes), [applied(1, 5, 5), None]);
 
-    let closed_before = decide(&[credit], facts(&[credit]), &HashSet::new()).unwrap();
+    let closed_before = decide(&[&credit], facts(&[&credit]), &HashSet::new());
     assert_eq!(closed_before, [Outcome::Duplicate]);
 }
 
@@ -116,7 +111,7 @@ fn a_repeat_changes_nothing() {
 fn a_final_transaction_is_never_posted_whatever_processed_events_says() {
     for status in [TransactionStatus::Processed, TransactionStatus::Failed] {
         let credit = event(AccountId::new(), TransactionType::Credit, 5);
-        let mut facts = facts(&[credit]);
+        let mut facts = facts(&[&credit]);
         facts
             .transactions
             .get_mut(&credit.transaction.transaction_id)
@@ -124,7 +119,7 @@ fn a_final_transaction_is_never_posted_whatever_processed_events_says() {
             .row
             .status = status;
         assert_eq!(
-            decide(&[credit], facts, &unseen(&[credit])).unwrap(),
+            decide(&[&credit], facts, &unseen(&[&credit])),
             [Outcome::Duplicate]
         );
     }
@@ -133,13 +128,13 @@ fn a_final_transaction_is_never_posted_whatever_processed_events_says() {
 #[test]
 fn a_transaction_taken_up_and_not_ended_is_posted() {
     let credit = event(AccountId::new(), TransactionType::Credit, 5);
-    let mut facts = facts(&[credit]);
+    let mut facts = facts(&[&credit]);
     let accepted = facts
         .transactions
         .get_mut(&credit.transaction.transaction_id)
         .unwrap();
     accepted.row.status = TransactionStatus::Processing;
-    let outcomes = decide(&[credit], facts, &unseen(&[credit])).unwrap();
+    let outcomes = decide(&[&credit], facts, &unseen(&[&credit]));
     assert_eq!(postings(&outcomes), [applied(1, 5, 5)]);
 }
 
@@ -171,30 +166,52 @@ fn an_event_that_differs_from_its_row_is_not_applied() {
     for (forge, expected) in table {
         let good = event(AccountId::new(), TransactionType::Credit, 7);
         let genuine = event(AccountId::new(), TransactionType::Credit, 5);
-        let mut forged = genuine;
+        let mut forged = genuine.clone();
         forge(&mut forged.transaction);
         // The rows exist already, final or not: a claim is compared before it is called a repeat.
-        let error = decide(&[good, forged], facts(&[good, genuine]), &HashSet::new()).unwrap_err();
-        let ApplyError::Inapplicable { index, reason } = error else {
-            panic!("{error}")
-        };
-        assert_eq!((index, reason), (1, expected));
+        let facts = facts(&[&good, &genuine]);
+        let outcomes = decide(&[&good, &forged, &good], facts, &unseen(&[&good]));
+        assert_eq!(postings(&outcomes), [applied(1, 7, 7), None, None]);
+        assert_eq!(outcomes[1], Outcome::Dead(expected));
     }
 }
 
 #[test]
 fn a_transaction_without_its_account_is_not_applied() {
     let credit = event(AccountId::new(), TransactionType::Credit, 5);
-    let mut facts = facts(&[credit]);
+    let mut facts = facts(&[&credit]);
     facts.accounts.clear();
-    let error = decide(&[credit], facts, &unseen(&[credit])).unwrap_err();
-    assert!(matches!(
-        error,
-        ApplyError::Inapplicable {
-            index: 0,
-            reason: Inapplicable::NoSuchAccount
-        }
-    ));
+    let outcomes = decide(&[&credit], facts, &unseen(&[&credit]));
+    assert_eq!(outcomes, [Outcome::Dead(Inapplicable::NoSuchAccount)]);
+}
+
+#[test]
+fn a_dead_letters_transaction_is_not_posted_before_its_replay() {
+    let credit = event(AccountId::new(), TransactionType::Credit, 5);
+    let mut facts = facts(&[&credit]);
+    let id = credit.transaction.transaction_id;
+    let accepted = facts.transactions.get_mut(&id).unwrap();
+    accepted.row.status = TransactionStatus::Processing;
+    accepted.dead_lettered = true;
+    let outcomes = decide(&[&credit], facts, &unseen(&[&credit]));
+    assert_eq!(outcomes, [Outcome::Duplicate]);
+}
+
+#[test]
+fn what_is_not_closed_waits_behind_its_accounts_queue_and_others_do_not() {
+    let queued = AccountId::new();
+    let known = event(queued, TransactionType::Credit, 1);
+    let forged = event(queued, TransactionType::Credit, 2);
+    let waits = event(queued, TransactionType::Credit, 3);
+    let free = event(AccountId::new(), TransactionType::Credit, 4);
+    let all = [&known, &forged, &waits, &free];
+    let mut facts = facts(&[&known, &waits, &free]);
+    facts.queues.insert(queued);
+    let outcomes = decide(&all, facts, &unseen(&[&waits, &free]));
+    assert_eq!(outcomes[0], Outcome::Duplicate);
+    assert_eq!(outcomes[1], Outcome::Dead(Inapplicable::NoSuchTransaction));
+    assert_eq!(outcomes[2], Outcome::Parked);
+    assert_eq!(outcomes[3].posting(), applied(1, 4, 4));
 }
 
 proptest! {
@@ -215,10 +232,12 @@ proptest! {
             // Copied to anywhere behind its first occurrence.
             let from = repeat.index(repeated.len());
             let to = from + 1 + repeat.index(repeated.len() - from);
-            repeated.insert(to, repeated[from]);
+            repeated.insert(to, repeated[from].clone());
         }
-        let expected = decide(&once, facts(&once), &unseen(&once)).unwrap();
-        let outcomes = decide(&repeated, facts(&once), &unseen(&once)).unwrap();
+        let once: Vec<&Event> = once.iter().collect();
+        let repeated: Vec<&Event> = repeated.iter().collect();
+        let expected = decide(&once, facts(&once), &unseen(&once));
+        let outcomes = decide(&repeated, facts(&once), &unseen(&once));
         let closed: Vec<_> =
             outcomes.into_iter().filter(|outcome| *outcome != Outcome::Duplicate).collect();
         prop_assert_eq!(closed, expected);

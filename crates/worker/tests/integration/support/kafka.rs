@@ -26,10 +26,11 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 use worker::{
     config::Config,
-    event::Event,
+    event::{Event, Raw},
+    failure::Failures,
     health::Health,
     metrics::Tally,
-    worker::{Halt, Step, Worker},
+    worker::{Step, Worker},
 };
 
 use super::wait::PATIENCE;
@@ -112,14 +113,25 @@ impl Stream {
         self.producer.send(record, PATIENCE).await.unwrap().offset
     }
 
+    /// Publishes a record as it is.
+    pub(crate) async fn publish_raw(&self, partition: i32, raw: &Raw) -> i64 {
+        let mut headers = OwnedHeaders::new();
+        let names = raw.headers();
+        for (key, value) in &names.0 {
+            let value = value.bytes();
+            headers = headers.insert(Header { key, value });
+        }
+        let mut record = FutureRecord::<[u8], [u8]>::to(&self.topic).partition(partition);
+        record.key = raw.key();
+        record.payload = raw.value();
+        let sent = self.producer.send(record.headers(headers), PATIENCE).await;
+        sent.unwrap().offset
+    }
+
     /// Publishes something that is no event at all.
     pub(crate) async fn publish_garbage(&self, partition: i32) -> i64 {
-        let record = FutureRecord::<[u8], [u8]>::to(&self.topic).partition(partition);
-        self.producer
-            .send(record.payload(b"\xff garbage"), PATIENCE)
-            .await
-            .unwrap()
-            .offset
+        let garbage = Raw::new(None, Some(b"\xff garbage"), &[], None);
+        self.publish_raw(partition, &garbage).await
     }
 
     /// Removes a partition's records before an offset, as retention does.
@@ -208,11 +220,11 @@ impl Stepper {
         }
     }
 
-    /// Steps until so many events were applied, rejected or found to be repeats.
+    /// Steps until so many records were worked off.
     pub(crate) async fn consume(&mut self, events: usize) -> Tally {
         let consumed = async {
             let mut tally = Tally::default();
-            while tally.applied + tally.rejected + tally.duplicate < events {
+            while tally.records() < events {
                 match self.worker.step(&self.stop).await {
                     Step::Applied(more) => tally += more,
                     Step::Idle => {}
@@ -224,20 +236,8 @@ impl Stepper {
         let tally = timeout(PATIENCE, consumed)
             .await
             .expect("the events arrive");
-        assert_eq!(tally.applied + tally.rejected + tally.duplicate, events);
+        assert_eq!(tally.records(), events);
         tally
-    }
-
-    /// Steps until the worker halts.
-    pub(crate) async fn halt(&mut self) -> Halt {
-        let halted = async {
-            loop {
-                if let Step::Halted(halt) = self.worker.step(&self.stop).await {
-                    return halt;
-                }
-            }
-        };
-        timeout(PATIENCE, halted).await.expect("the worker halts")
     }
 
     pub(crate) async fn leave(self) {
@@ -290,5 +290,8 @@ fn join(
     health.needed_side().set_ready();
     let database = health.quiet_side();
     let wake_up = WakeUp::start(config.session(), stop.clone());
-    Worker::join(config, config.pool(), wake_up, database, readiness).unwrap()
+    let ledger = readiness.component("ledger");
+    let failures = Failures::new(ledger, config.failures.systemic_failures_max);
+    let pool = config.pool();
+    Worker::join(config, pool, wake_up, database, failures, readiness).unwrap()
 }

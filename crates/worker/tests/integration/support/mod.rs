@@ -6,22 +6,29 @@ pub(crate) mod parked;
 pub(crate) mod proxy;
 mod wait;
 
+use std::{
+    borrow::Borrow,
+    sync::atomic::{AtomicI64, Ordering},
+};
+
+use chrono::Utc;
 use common::{
     db::{DatabaseUrl, Isolation},
     settings::parse_from,
     types::{
-        AccountId, AmountCents, FailureReason, SCHEMA_VERSION, TransactionCreated, TransactionId,
-        TransactionType,
+        AccountId, AmountCents, EventEnvelope, EventType, FailureReason, SCHEMA_VERSION,
+        TransactionCreated, TransactionId, TransactionType,
     },
 };
 use serde_json::Value;
 use sqlx::PgPool;
 pub(crate) use wait::{PATIENCE, eventually};
 use worker::{
-    config::Config,
-    event::{Event, Place},
+    config::{Config, KafkaSettings},
+    event::{Event, Item, Place, Raw},
+    failure::{Class, classify},
     ledger::Posting,
-    slice::{self, ApplyError, Expected, Outcome, Verdict},
+    slice::{self, ApplyError, Expected, Outcome},
 };
 
 pub(crate) const CREDIT: TransactionType = TransactionType::Credit;
@@ -114,35 +121,80 @@ async fn insert(pool: &PgPool, transaction: &TransactionCreated) {
     .unwrap();
 }
 
+/// An event as it comes from the topic, each at an offset of its own.
 pub(crate) fn event(transaction: TransactionCreated) -> Event {
+    static OFFSET: AtomicI64 = AtomicI64::new(0);
+    let place = Place {
+        partition: 0,
+        offset: OFFSET.fetch_add(1, Ordering::Relaxed),
+        epoch: 0,
+    };
+    let envelope = EventEnvelope {
+        id: transaction.transaction_id.into(),
+        event_type: EventType::TransactionCreated,
+        time: Utc::now(),
+        account_id: transaction.account_id,
+    };
+    let headers = envelope.headers();
+    let headers = headers
+        .each_ref()
+        .map(|(name, value)| (*name, Some(value.as_bytes())));
+    let key = transaction.account_id.to_string();
+    let value = serde_json::to_vec(&transaction).unwrap();
+    let recorded_at = Utc::now().timestamp_millis();
+    let raw = Raw::new(
+        Some(key.as_bytes()),
+        Some(&value),
+        &headers,
+        Some(recorded_at),
+    );
     Event {
-        place: Place {
-            partition: 0,
-            offset: 0,
-            epoch: 0,
-        },
+        place,
         transaction,
+        raw,
     }
 }
 
-pub(crate) async fn apply(pool: &PgPool, events: &[Event]) -> Result<Vec<Outcome>, ApplyError> {
+/// What somebody makes of an event who can write to the topic.
+pub(crate) fn forge(event: &Event, change: impl FnOnce(&mut TransactionCreated)) -> Event {
+    let mut transaction = event.transaction;
+    change(&mut transaction);
+    self::event(transaction)
+}
+
+pub(crate) fn items(events: &[impl Borrow<Event>]) -> Vec<Item> {
+    let events = events.iter().map(|event| event.borrow().clone());
+    events.map(Item::Event).collect()
+}
+
+/// The topics that slices without a broker know of.
+pub(crate) fn topics() -> KafkaSettings {
+    let mut config: Config = parse_from(&["worker"]).unwrap();
+    RESULTS.clone_into(&mut config.kafka.results_topic);
+    config.kafka
+}
+
+pub(crate) async fn apply(
+    pool: &PgPool,
+    events: &[impl Borrow<Event>],
+) -> Result<Vec<Outcome>, ApplyError> {
     apply_expecting(pool, events, Expected::New).await
 }
 
 pub(crate) async fn apply_expecting(
     pool: &PgPool,
-    events: &[Event],
+    events: &[impl Borrow<Event>],
     expected: Expected,
 ) -> Result<Vec<Outcome>, ApplyError> {
-    slice::apply(pool, PATIENCE, RESULTS, events, expected).await
+    slice::apply(pool, PATIENCE, &topics(), &items(events), expected).await
 }
 
 /// Applies, again and again where two transactions collide.
-pub(crate) async fn apply_through(pool: &PgPool, events: &[Event]) -> Vec<Outcome> {
+pub(crate) async fn apply_through(pool: &PgPool, events: &[impl Borrow<Event>]) -> Vec<Outcome> {
     loop {
         match apply(pool, events).await {
             Ok(outcomes) => return outcomes,
-            Err(error) => assert_eq!(error.verdict(events.len()), Verdict::Collision, "{error}"),
+            Err(error) => assert_eq!(classify(&error), Class::Collision, "{error}"),
         }
     }
 }
@@ -167,6 +219,8 @@ pub(crate) struct State {
     pub(crate) entries: Value,
     pub(crate) results: Value,
     pub(crate) closed_events: i64,
+    pub(crate) parked: Value,
+    pub(crate) letters: Value,
 }
 
 pub(crate) async fn state(pool: &PgPool) -> State {
@@ -176,6 +230,8 @@ pub(crate) async fn state(pool: &PgPool) -> State {
         entries: rows(pool, "ledger_entries", "account_id, entry_no").await,
         results: rows(pool, "outbox_events", "seq").await,
         closed_events: count(pool, "SELECT count(*) FROM processed_events").await,
+        parked: rows(pool, "parked_events", "account_id, position").await,
+        letters: rows(pool, "dead_letters", "id").await,
     }
 }
 

@@ -1,6 +1,6 @@
 //! Queues of parked events, as slices make them, and a retry loop whose steps the test takes.
 
-use std::time::Duration;
+use std::{borrow::Borrow, time::Duration};
 
 use common::{
     admin::Readiness,
@@ -99,8 +99,9 @@ impl Retrier {
 
 /// Parks events at the end of their accounts' queues, as a slice does: the first of a queue has failed
 /// once, and is due after the pause.
-pub(crate) async fn park(pool: &PgPool, events: &[Event], pause: Duration) {
+pub(crate) async fn park(pool: &PgPool, events: &[impl Borrow<Event>], pause: Duration) {
     for event in events {
+        let event = event.borrow();
         park_record(pool, &event.transaction, &Record::of(event), pause).await;
     }
 }

@@ -1,0 +1,194 @@
+//! What is wrong with the system and not with an event: the worker stands still, gives up nothing, and
+//! goes on by itself when it is mended.
+
+use metrics_exporter_prometheus::PrometheusBuilder;
+use sqlx::PgPool;
+use worker::config::Config;
+
+use crate::support::{kafka::*, *};
+
+/// The worker's settings with its own role, whose grants a test may take away.
+fn as_worker(pool: &PgPool, stream: &Stream) -> Config {
+    let mut config = stream.config(pool);
+    let session = (*pool.connect_options()).clone();
+    config.database_url = session.options([("role", "postonce_worker")]).into();
+    config
+}
+
+async fn given_up(pool: &PgPool) -> (i64, i64) {
+    (
+        count(pool, "SELECT count(*) FROM parked_events").await,
+        count(pool, "SELECT count(*) FROM dead_letters").await,
+    )
+}
+
+async fn unready_for(worker: &Running, reason: &str) {
+    eventually("the ledger is not ready, with the reason", async || {
+        let reasons = worker.readiness.reasons();
+        reasons.get("ledger").is_some_and(|told| told.contains(reason))
+    })
+    .await;
+}
+
+#[sqlx::test(migrator = "common::db::MIGRATOR")]
+async fn what_fails_every_event_gives_up_none_and_all_goes_on_when_it_is_mended(pool: PgPool) {
+    let table = [
+        (
+            "REVOKE INSERT ON ledger_entries FROM postonce_worker",
+            "42501",
+            "GRANT SELECT, INSERT ON ledger_entries TO postonce_worker",
+        ),
+        (
+            "ALTER TABLE accounts RENAME COLUMN balance_cents TO cents",
+            "42703",
+            "ALTER TABLE accounts RENAME COLUMN cents TO balance_cents",
+        ),
+        (
+            "ALTER TABLE processed_events RENAME TO elsewhere",
+            "42P01",
+            "ALTER TABLE elsewhere RENAME TO processed_events",
+        ),
+    ];
+    let stream = Stream::new(1).await;
+    let account = account(&pool, 0).await;
+    let worker = Running::start(&as_worker(&pool, &stream));
+    let mut posted = 0;
+    for (break_it, reason, mend) in table {
+        let before = stream.committed(0).await;
+        poison::run(&pool, break_it).await;
+        for _ in 0..3 {
+            stream.publish(0, &accept(&pool, account, CREDIT, 1).await).await;
+        }
+        unready_for(&worker, reason).await;
+        assert_eq!(given_up(&pool).await, (0, 0));
+        assert_eq!(stream.committed(0).await, before);
+        assert_eq!(stream.members().await, 1);
+
+        poison::run(&pool, mend).await;
+        posted += 3;
+        eventually("it goes on by itself", async || {
+            balance(&pool, account).await == (posted, posted)
+        })
+        .await;
+        eventually("it is ready again", async || {
+            worker.readiness.reasons().is_empty()
+        })
+        .await;
+    }
+    worker.stop().await;
+    assert_eq!(given_up(&pool).await, (0, 0));
+    assert_eq!(stream.committed(0).await, Some(posted));
+    assert_books_balance(&pool).await;
+}
+
+#[sqlx::test(migrator = "common::db::MIGRATOR")]
+async fn the_same_error_on_many_accounts_in_a_row_is_the_systems_fault(pool: PgPool) {
+    poison::prepare(&pool).await;
+    let stream = Stream::new(1).await;
+    let mut accounts = Vec::new();
+    for _ in 0..5 {
+        let account = account(&pool, 0).await;
+        poison::add(&pool, account.0).await;
+        stream.publish(0, &accept(&pool, account, CREDIT, 1).await).await;
+        accounts.push(account);
+    }
+    let mut config = stream.config(&pool);
+    config.failures.systemic_failures_max = 3;
+    let worker = Running::start(&config);
+    unready_for(&worker, "3 accounts in a row").await;
+    // What was parked before it was known stays so, and nothing more is.
+    assert_eq!(given_up(&pool).await, (2, 0));
+
+    poison::heal(&pool).await;
+    eventually("the others go on", async || balances(&pool, &accounts).await == 3).await;
+    eventually("it is ready again", async || {
+        worker.readiness.reasons().is_empty()
+    })
+    .await;
+    worker.stop().await;
+    assert_eq!(given_up(&pool).await, (2, 0));
+    assert_eq!(stream.committed(0).await, Some(5));
+}
+
+#[sqlx::test(migrator = "common::db::MIGRATOR")]
+async fn accounts_that_fail_alike_between_others_that_go_well_are_parked(pool: PgPool) {
+    poison::prepare(&pool).await;
+    let stream = Stream::new(1).await;
+    for number in 0..9 {
+        let account = account(&pool, 0).await;
+        if number % 3 < 2 {
+            poison::add(&pool, account.0).await;
+        }
+        stream.publish(0, &accept(&pool, account, CREDIT, 1).await).await;
+    }
+    let mut config = stream.config(&pool);
+    config.failures.systemic_failures_max = 3;
+    let mut stepper = Stepper::join(&config);
+    let tally = stepper.consume(9).await;
+    assert_eq!((tally.applied, tally.parked), (3, 6));
+    assert!(stepper.readiness.reasons().is_empty());
+    stepper.leave().await;
+}
+
+#[sqlx::test(migrator = "common::db::MIGRATOR")]
+async fn what_can_be_neither_posted_nor_parked_waits_and_is_not_skipped(pool: PgPool) {
+    poison::prepare(&pool).await;
+    let stream = Stream::new(1).await;
+    let (sick, sound) = (account(&pool, 0).await, account(&pool, 0).await);
+    poison::add(&pool, sick.0).await;
+    poison::run(
+        &pool,
+        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql
+                AS 'BEGIN RAISE EXCEPTION ''no room''; END';
+         CREATE TRIGGER refuse BEFORE INSERT ON parked_events
+                FOR EACH ROW EXECUTE FUNCTION refuse()",
+    )
+    .await;
+    for account in [sick, sound] {
+        stream.publish(0, &accept(&pool, account, CREDIT, 1).await).await;
+    }
+    let worker = Running::start(&stream.config(&pool));
+    unready_for(&worker, "can be neither applied nor parked").await;
+    unready_for(&worker, "no room").await;
+    assert_eq!(stream.committed(0).await, None);
+    assert_eq!(given_up(&pool).await, (0, 0));
+    poison::run(&pool, "DROP TRIGGER refuse ON parked_events").await;
+    eventually("the other is posted", async || balance(&pool, sound).await == (1, 1)).await;
+    worker.stop().await;
+    assert_eq!(given_up(&pool).await, (1, 0));
+    assert_eq!(stream.committed(0).await, Some(2));
+}
+
+#[sqlx::test(migrator = "common::db::MIGRATOR")]
+async fn a_slice_that_takes_too_long_is_applied_in_halves(pool: PgPool) {
+    let recorder = PrometheusBuilder::new().build_recorder();
+    let metrics = recorder.handle();
+    let _recording = metrics::set_default_local_recorder(&recorder);
+    let stream = Stream::new(1).await;
+    let account = account(&pool, 0).await;
+    poison::run(
+        &pool,
+        "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql
+                AS 'BEGIN PERFORM pg_sleep(0.02); RETURN NEW; END';
+         CREATE TRIGGER slow BEFORE INSERT ON ledger_entries
+                FOR EACH ROW EXECUTE FUNCTION slow()",
+    )
+    .await;
+    for _ in 0..60 {
+        stream.publish(0, &accept(&pool, account, CREDIT, 1).await).await;
+    }
+    let mut config = stream.config(&pool);
+    config.database.database_statement_timeout_ms = 300;
+    let mut stepper = Stepper::join(&config);
+    let tally = stepper.consume(60).await;
+    assert_eq!(tally.applied, 60);
+    assert!(stepper.readiness.reasons().is_empty());
+    stepper.leave().await;
+    assert_eq!(balance(&pool, account).await, (60, 60));
+    assert_eq!(given_up(&pool).await, (0, 0));
+    let scrape = metrics.render();
+    assert!(
+        scrape.contains("worker_slice_retries_total{class=\"too_long\"}"),
+        "{scrape}"
+    );
+}
