@@ -352,7 +352,7 @@ async fn a_queue_that_its_account_miscounts_is_not_touched(pool: PgPool) {
         .await
         .unwrap();
     assert_eq!(retrier.retries.step().await, Step::StandingStill);
-    assert!(retrier.readiness.reasons()["ledger"].contains("parked events"));
+    assert!(retrier.readiness.reasons()["ledger"].contains("rows of parked_events"));
     assert_eq!(parked(&pool).await, 2);
     assert_eq!(balance(&pool, account).await, (0, 0));
 }
