@@ -76,10 +76,11 @@ impl Failures {
     }
 
     /// Notes that an event of an account failed by itself; answers whether the system is at fault, be it
-    /// that this failure shows it. Then it does not count as an attempt, and is not written down.
+    /// that this failure shows it. Then it does not count as an attempt, and is not written down. (What
+    /// this loop itself complained of is over, or it would not know of one event.)
     #[must_use]
     pub fn failed(&self, account: AccountId, signature: &str) -> bool {
-        if self.systemic().is_some() {
+        if self.side.another_complains() {
             return true;
         }
         let mut counts = self.counts();
@@ -239,6 +240,7 @@ mod tests {
         assert_eq!(readiness.reasons()["ledger"], "may not delete");
         assert_eq!(slices.systemic().as_deref(), Some("may not delete"));
         assert!(slices.failed(AccountId::new(), "x"));
+        assert!(!retries.failed(AccountId::new(), "x"));
         assert!(retries.may_probe() && !slices.may_probe());
         retries.mended();
         assert!(readiness.reasons().is_empty());

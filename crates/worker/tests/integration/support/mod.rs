@@ -2,6 +2,7 @@
 //! they leave.
 
 pub(crate) mod kafka;
+pub(crate) mod poison;
 pub(crate) mod proxy;
 mod wait;
 
