@@ -97,7 +97,7 @@ impl Failures {
             accounts.len()
         );
         counts.systemic = true;
-        self.complain(&self.shared.counted, &reason);
+        complain(&self.shared.counted, &reason);
         true
     }
 
@@ -127,7 +127,7 @@ impl Failures {
 
     /// Notes that this loop cannot go on until somebody has mended something.
     pub fn stand_still(&self, reason: &str) {
-        self.complain(&self.side, reason);
+        complain(&self.side, reason);
     }
 
     /// Notes that nothing keeps this loop any more: what did is done, or another worker's now.
@@ -151,19 +151,6 @@ impl Failures {
         self.shared.parked.notified().await;
     }
 
-    fn complain(&self, side: &Side, reason: &str) {
-        // Said once, not at each attempt.
-        if side.complaint().as_deref() == Some(reason) {
-            return;
-        }
-        side.set_unready(reason);
-        gauge!("worker_standing_still").set(1);
-        error!(
-            reason,
-            "no event can be applied: nothing is given up, and all goes on when it is mended"
-        );
-    }
-
     fn retract(&self, side: &Side) {
         if side.complaint().is_none() {
             return;
@@ -180,6 +167,19 @@ impl Failures {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Says it once, not at each attempt.
+fn complain(side: &Side, reason: &str) {
+    if side.complaint().as_deref() == Some(reason) {
+        return;
+    }
+    side.set_unready(reason);
+    gauge!("worker_standing_still").set(1);
+    error!(
+        reason,
+        "no event can be applied: nothing is given up, and all goes on when it is mended"
+    );
 }
 
 #[cfg(test)]
