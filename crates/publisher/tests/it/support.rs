@@ -281,6 +281,14 @@ pub(crate) async fn create_topic(name: &str, partitions: i32, settings: &[(&str,
     assert!(created.iter().all(Result::is_ok), "{created:?}");
 }
 
+pub(crate) async fn delete_topic(name: &str) {
+    let deleted = admin()
+        .delete_topics(&[name], &AdminOptions::new())
+        .await
+        .unwrap();
+    assert!(deleted.iter().all(Result::is_ok), "{deleted:?}");
+}
+
 /// Sets one setting of a topic; its others go back to their defaults.
 pub(crate) async fn set_topic(name: &str, key: &str, value: &str) {
     let change = AlterConfig::new(ResourceSpecifier::Topic(name)).set(key, value);
