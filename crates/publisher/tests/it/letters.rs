@@ -21,6 +21,10 @@ struct Record {
     sent_headers: Vec<(&'static str, Bytes)>,
 }
 
+#[expect(
+    clippy::unnecessary_wraps,
+    reason = "what has bytes stands beside what has none"
+)]
 fn bytes(bytes: &[u8]) -> Bytes {
     Some(bytes.to_vec())
 }

@@ -1,3 +1,5 @@
+use std::slice::from_ref;
+
 use common::types::{AccountId, RecordHeaders};
 use rdkafka::Message;
 use sqlx::PgPool;
@@ -123,7 +125,7 @@ async fn assert_letter(world: &World, account: AccountId, event: Uuid, payload: 
 async fn becomes_a_letter_and_its_lane_goes_on(world: World, culprit: String) {
     let account = account_in(5);
     let mut events = world.append(account, &payloads(2)).await;
-    let [refused] = world.append(account, &[culprit.clone()]).await[..] else {
+    let [refused] = world.append(account, from_ref(&culprit)).await[..] else {
         panic!("one row")
     };
     events.extend(world.append(account, &payloads(40)).await);
@@ -279,7 +281,7 @@ async fn a_replay_that_is_refused_comes_back_to_its_letter_and_another_arrives(p
     create_topics(&world, "600").await;
     let account = account_in(5);
     let payload = noise(550);
-    let events = world.append(account, &[payload.clone()]).await;
+    let events = world.append(account, from_ref(&payload)).await;
     world.accept_all().await;
     let publisher = world.publisher(&[]);
     world.all_published().await;
