@@ -124,8 +124,7 @@ impl Retries {
     pub async fn run(mut self, stop: CancellationToken) {
         let mut in_vain = 0;
         while !stop.is_cancelled() {
-            let step = self.step().await;
-            let backoff = match step {
+            let backoff = match self.step().await {
                 Step::Moved(_) | Step::Divided | Step::Failed | Step::GaveUp => {
                     in_vain = 0;
                     continue;

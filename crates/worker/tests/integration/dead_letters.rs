@@ -261,9 +261,10 @@ async fn an_event_that_was_a_mismatch_once_still_gets_its_own_letter(pool: PgPoo
     for event in [&sick, &refused] {
         sqlx::query(
             "INSERT INTO dead_letters (id, account_id, event_id, source_topic, source_partition,
-                    source_offset, attempts, error_class, error_stage, error_message, value, headers,
+                    source_offset, first_failed_at, attempts, error_class, error_stage, error_message,
+                    value, headers,
                     value_sha256)
-             VALUES (gen_random_uuid(), $1, $2, 'transactions', 3, $3, 1, 'mismatch', 'compare', '',
+             VALUES (gen_random_uuid(), $1, $2, 'transactions', 3, $3, now(), 1, 'mismatch', 'compare', '',
                      $4, '[]', sha256($4))",
         )
         .bind(account)
