@@ -86,6 +86,7 @@ pub(super) async fn insert(
                            recorded_at, error_class, error_stage, error_message, key,
                            value, headers)
              ON CONFLICT (source_topic, source_partition, source_offset, value_sha256, account_id)
+                WHERE transaction_id IS NULL
              DO NOTHING
          RETURNING id",
         topic,
