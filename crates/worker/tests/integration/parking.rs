@@ -248,7 +248,9 @@ async fn only_what_is_open_waits_behind_a_queue(pool: PgPool) {
                 [duplicate, duplicate, duplicate, parked, duplicate]
             );
             assert!(outcomes[5].posting().is_some());
-            let outcomes = apply_expecting(&worker, &[&forged], expected).await.unwrap();
+            let outcomes = apply_expecting(&worker, &[&forged], expected)
+                .await
+                .unwrap();
             assert_eq!(outcomes, [Outcome::Dead(Inapplicable::Amount)]);
             assert_eq!(status(&pool, &coming).await, ("PENDING".to_owned(), None));
             let found = queue(&pool, sick).await;
