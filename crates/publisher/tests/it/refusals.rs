@@ -429,7 +429,9 @@ async fn refusals_of_many_accounts_in_a_row_stop_their_lanes_and_make_no_more_le
     }
     world.accept_all().await;
     let publisher = world.publisher(&[]);
-    publisher.unready("lanes", "is stopped at outbox seq").await;
+    publisher
+        .unready("lanes", "none becomes a dead letter any more")
+        .await;
     let ten_wait = || async { world.pending().await == 10 };
     eventually("twenty are given up", ten_wait).await;
     eventually("the others were tried again", || async {
