@@ -67,7 +67,9 @@ impl<'a> Letter<'a> {
 
 fn claimed_id(raw: &Raw) -> Option<Uuid> {
     let headers = raw.headers();
-    let (_, value) = headers.0.iter().find(|(name, _)| name == DEAD_LETTER_ID)?;
+    // The publisher appends its own behind whatever the record brought along.
+    let mut latest_first = headers.0.iter().rev();
+    let (_, value) = latest_first.find(|(name, _)| name == DEAD_LETTER_ID)?;
     Uuid::try_parse_ascii(value.bytes()?).ok()
 }
 

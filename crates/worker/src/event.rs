@@ -12,6 +12,7 @@ use common::types::{
 pub use item::{Item, Unusable};
 pub use raw::Raw;
 use serde::Deserialize;
+use serde_json::error::Category;
 use thiserror::Error;
 
 /// Where a record stands on the topic.
@@ -37,6 +38,37 @@ pub struct Event {
     pub raw: Raw,
 }
 
+/// What is wrong with a JSON text, and where, without any of the text itself: it may hold what does not
+/// belong into a log.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("{what} at line {line}, column {column}")]
+pub struct Flaw {
+    what: String,
+    line: usize,
+    column: usize,
+}
+
+impl Flaw {
+    fn of(error: &serde_json::Error) -> Self {
+        let told = error.to_string();
+        let what = match error.classify() {
+            // The name of a field is ours.
+            Category::Data if told.starts_with("missing field") => {
+                told.split(" at line").next().unwrap_or_default()
+            }
+            Category::Data => "a value of the wrong kind",
+            Category::Syntax => "no JSON",
+            Category::Eof => "JSON that ends too early",
+            Category::Io => "JSON that could not be read",
+        };
+        Self {
+            what: what.to_owned(),
+            line: error.line(),
+            column: error.column(),
+        }
+    }
+}
+
 /// Why a record is not an event that could ever be applied.
 #[derive(Debug, Error)]
 pub enum Undecodable {
@@ -53,8 +85,8 @@ pub enum Undecodable {
     #[error("the record has no value")]
     NoValue,
     /// The value is not the JSON that it should be.
-    #[error("the value is unreadable")]
-    Value(#[source] serde_json::Error),
+    #[error("the value is unreadable: {0}")]
+    Value(Flaw),
     /// Written by a newer publisher.
     #[error("schema version {0} is unknown")]
     SchemaVersion(u32),
@@ -116,7 +148,7 @@ fn unreadable(value: &[u8], error: serde_json::Error) -> Undecodable {
         Ok(Versioned { schema_version }) if schema_version != SCHEMA_VERSION => {
             Undecodable::SchemaVersion(schema_version)
         }
-        _ => Undecodable::Value(error),
+        _ => Undecodable::Value(Flaw::of(&error)),
     }
 }
 

@@ -41,8 +41,18 @@ impl ErrorClass {
             (Some("08" | "40" | "53" | "57" | "58"), _) | (_, "25006" | "25P03" | "55P03") => {
                 Self::Transient
             }
-            (Some("22" | "23" | "P0"), _) => Self::Data,
-            _ => Self::Systemic,
+            // What no work could do anything about: missing features, bad sessions and statements,
+            // credentials, databases, schemas, syntax, rights, objects not in the state they must be in,
+            // configuration, foreign data, the server's own faults.
+            (
+                Some(
+                    "0A" | "0L" | "0P" | "25" | "26" | "28" | "34" | "3D" | "3F" | "42" | "55"
+                    | "F0" | "HV" | "XX",
+                ),
+                _,
+            ) => Self::Systemic,
+            // Data, constraints, and whatever a function or a trigger raises over them.
+            _ => Self::Data,
         }
     }
 
@@ -100,6 +110,13 @@ mod tests {
             ("23505", ErrorClass::Data),
             ("22003", ErrorClass::Data),
             ("P0001", ErrorClass::Data),
+            ("45000", ErrorClass::Data),
+            ("21000", ErrorClass::Data),
+            ("38001", ErrorClass::Data),
+            ("54000", ErrorClass::Data),
+            ("0A000", ErrorClass::Systemic),
+            ("26000", ErrorClass::Systemic),
+            ("55000", ErrorClass::Systemic),
         ];
         for (code, class) in table {
             assert_eq!(ErrorClass::of_sqlstate(code), class, "{code}");

@@ -166,7 +166,9 @@ impl Cycle {
         let account_ids: Vec<Uuid> = rows.iter().map(|row| row.account_id).collect();
         let mut letters = pin!(sql::letters(connection, &ids, &account_ids));
         let mut rows = (1..).zip(rows);
-        while let Some(letter) = letters.try_next().await? {
+        while halted != LaneSet::ALL
+            && let Some(letter) = letters.try_next().await?
+        {
             for (position, row) in rows.by_ref() {
                 let found = (position == letter.position).then_some(&letter);
                 self.send_letter_unless_halted(&mut halted, row, found, route);

@@ -62,11 +62,13 @@ async fn lay_down(
     }
     let failure = Failure::of(reason, row);
     let headers = headers(row)?;
+    // A letter that is there and was not replayed would have its transaction wait for it, not for us.
     let letter = sql::insert_letter(connection, row, transaction_id, &headers, &failure).await?;
-    if let (Some(_), Some(transaction_id)) = (letter, transaction_id) {
+    let letter = letter.ok_or(Error::RowNotFound)?;
+    if let Some(transaction_id) = transaction_id {
         close(connection, row, transaction_id).await?;
     }
-    Ok(letter)
+    Ok(Some(letter))
 }
 
 /// Takes a replay that was refused back to the letter it is the replay of.
@@ -81,7 +83,7 @@ async fn bring_back(
     };
     if let Some(transaction_id) = transaction_id {
         let waits = sql::lock_transaction(connection, transaction_id, row.account_id).await?;
-        if waits != Some(true) {
+        if !waits.ok_or(Error::RowNotFound)? {
             return Ok(None);
         }
         close(connection, row, transaction_id).await?;

@@ -82,7 +82,8 @@ pub(super) fn pending<'c>(
     .fetch(connection)
 }
 
-/// These dead letters, in this order, one look-up each; one that does not exist is left out.
+/// These dead letters, in this order, one look-up each; one that does not exist is left out. The order is
+/// that of a nested loop, which the limit makes the only plan there is.
 pub(super) fn letters<'c>(
     connection: &'c mut PgConnection,
     ids: &'c [Uuid],
@@ -90,13 +91,17 @@ pub(super) fn letters<'c>(
 ) -> impl Stream<Item = Result<Letter, Error>> + 'c {
     sqlx::query_as!(
         Letter,
-        r#"SELECT wanted.position AS "position!", letter.id, source_topic, source_partition,
-                  source_offset, recorded_at, error_class, error_stage, error_message, attempts,
-                  first_failed_at, replay_count, key, value, headers::text AS "headers!"
+        r#"SELECT wanted.position AS "position!", letter.id AS "id!", source_topic AS "source_topic!",
+                  source_partition, source_offset, recorded_at, error_class AS "error_class!",
+                  error_stage AS "error_stage!", error_message AS "error_message!",
+                  attempts AS "attempts!", first_failed_at, replay_count AS "replay_count!", key, value,
+                  headers::text AS "headers!"
              FROM unnest($1::uuid[], $2::uuid[])
                   WITH ORDINALITY AS wanted (id, account_id, position)
-             JOIN dead_letters AS letter
-               ON letter.id = wanted.id AND letter.account_id = wanted.account_id"#,
+            CROSS JOIN LATERAL (
+                  SELECT * FROM dead_letters
+                   WHERE id = wanted.id AND account_id = wanted.account_id
+                   LIMIT 1) AS letter"#,
         ids,
         account_ids
     )

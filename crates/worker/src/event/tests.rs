@@ -116,6 +116,39 @@ fn each_unusable_record_says_what_is_wrong() {
 }
 
 #[test]
+fn what_is_wrong_with_a_value_is_told_without_the_value() {
+    type Spoil = fn(&mut Record);
+    let secret = "4111111111111111";
+    let table: [(Spoil, &str); 4] = [
+        (
+            |r| with(r, "amount_cents", json!("4111111111111111")),
+            "a value of the wrong kind",
+        ),
+        (
+            |r| with(r, "currency", json!("4111111111111111")),
+            "a value of the wrong kind",
+        ),
+        (
+            |r| r.value = Some(json!("4111111111111111")),
+            "a value of the wrong kind",
+        ),
+        (
+            |r| r.value = Some(json!({ "schema_version": 1 })),
+            "missing field",
+        ),
+    ];
+    for (spoil, expected) in table {
+        let mut record = record();
+        spoil(&mut record);
+        let error = crate::failure::chain(&decode(&record).unwrap_err());
+        assert!(
+            error.contains(expected) && !error.contains(secret),
+            "{error}"
+        );
+    }
+}
+
+#[test]
 fn a_record_without_headers_is_no_event() {
     let bare = OwnedMessage::new(
         Some(b"{}".to_vec()),
