@@ -110,10 +110,6 @@ pub struct FailureSettings {
     /// the system: the worker waits for it to be mended, and gives up none of them
     #[arg(long, env, default_value_t = 20, value_parser = clap::value_parser!(u32).range(2..=10_000))]
     pub systemic_failures_max: u32,
-
-    /// Sends a copy of each business rejection to the dead letter topic, too
-    #[arg(long, env, default_value_t = false, action = clap::ArgAction::Set)]
-    pub dead_letter_rejections: bool,
 }
 
 impl FailureSettings {
@@ -145,6 +141,10 @@ pub struct KafkaSettings {
     /// The topic of the records that were given up
     #[arg(long, env, default_value = "transactions.dlq", value_parser = topic_name)]
     pub dead_letters_topic: String,
+
+    /// Sends a copy of each business rejection to the dead letter topic, too
+    #[arg(long, env, default_value_t = false, action = clap::ArgAction::Set)]
+    pub dead_letter_rejections: bool,
 
     /// The consumer group: its members share the topic's partitions
     #[arg(long, env, default_value = "postonce-worker", value_parser = not_empty)]

@@ -13,6 +13,8 @@ pub mod metrics;
 pub mod parked;
 pub mod posting;
 pub mod probe;
+pub mod rejections;
+pub mod retry;
 pub mod slice;
 pub mod worker;
 
@@ -23,6 +25,7 @@ use config::{Config, SERVICE};
 use failure::Failures;
 use health::{Health, Side};
 use probe::Probe;
+use retry::{Retries, gauge};
 use sqlx::PgPool;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use worker::Worker;
@@ -64,6 +67,9 @@ pub async fn run(
     let ledger = readiness.component("ledger");
     let failures = Failures::new(ledger, config.failures.systemic_failures_max);
     let side = database.quiet_side();
+    let retries = Retries::new(&config, wake_up.clone(), side, failures.of_another_loop());
+    tasks.spawn(retries.run(stop.clone()));
+    let side = database.quiet_side();
     let worker = Worker::join(&config, pool, wake_up, side, failures, &readiness)?;
     worker.run(&stop).await;
     config.shutdown.wait(&tasks).await;
@@ -83,6 +89,7 @@ fn start_background(
     tasks.spawn(sample_pool(pool.clone(), SERVICE, stop.clone()));
     let retention = config.processed_events_retention();
     let limit = config.database.answer_timeout();
+    tasks.spawn(gauge::run(pool.clone(), limit, stop.clone()));
     tasks.spawn(housekeeping::run(
         pool.clone(),
         limit,

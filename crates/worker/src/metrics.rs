@@ -59,6 +59,14 @@ pub fn describe() {
         "processed_events_pruned_total",
         "Closed events past their retention removed"
     );
+    describe_gauge!(
+        "worker_parked_events",
+        "Events that wait for a retry, or behind one that does, in all accounts; counted up to a limit"
+    );
+    describe_counter!(
+        "worker_retries_total",
+        "Attempts at events that had failed before"
+    );
     describe_counter!(
         "dlq_messages_total",
         "Records given up, by the class of their error"
@@ -141,6 +149,29 @@ pub fn slice_committed(items: &[Item], outcomes: &[Outcome], tally: Tally, took:
     posted(
         both.filter_map(|(item, outcome)| Some((item.event()?.transaction, outcome.posting()?))),
     );
+}
+
+/// Parked events came to their end, so long after the acceptance of each; of them so many had failed
+/// before.
+pub fn retries_committed(retries: usize, ended: &[(TransactionCreated, Posting, Duration)]) {
+    let applied = |(_, posting, _): &&(_, Posting, _)| matches!(posting, Posting::Applied(_));
+    let applied = ended.iter().filter(applied).count();
+    consumed("applied", applied);
+    consumed("rejected", ended.len() - applied);
+    parked_retried(retries);
+    let latency = histogram!("event_end_to_end_latency_seconds");
+    for (_, _, age) in ended {
+        latency.record(*age);
+    }
+    posted(ended.iter().map(|(claim, posting, _)| (*claim, *posting)));
+}
+
+/// So many events that had failed before were tried again.
+pub fn parked_retried(events: usize) {
+    let event_type = EventType::TransactionCreated.as_str();
+    if events > 0 {
+        counter!("worker_retries_total", "type" => event_type).increment(as_u64(events));
+    }
 }
 
 /// So many records became dead letters.

@@ -1,6 +1,6 @@
 //! What of a slice is not posted: events that are parked, and records that become dead letters.
 
-use common::faults;
+use common::{faults, types::DeadLetterClass};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
@@ -9,7 +9,9 @@ use crate::{
     config::KafkaSettings,
     dead_letters::{self, Letter},
     event::{Event, Item},
+    metrics,
     parked::{self, FirstFailure},
+    rejections,
 };
 
 /// What was set aside, to be told once it is committed.
@@ -18,6 +20,8 @@ pub(super) struct SetAside<'a> {
     letters: Vec<Letter<'a>>,
     letter_ids: Vec<Option<Uuid>>,
     parked: usize,
+    /// Copies of rejections.
+    copies: usize,
 }
 
 /// Writes down what is not posted, behind the accounts' locks. An outcome whose record was parked or made
@@ -29,7 +33,10 @@ pub(super) async fn write<'a>(
     outcomes: &mut [Outcome],
     head: Option<&FirstFailure>,
 ) -> Result<SetAside<'a>, ApplyError> {
-    let mut aside = SetAside::default();
+    let mut aside = SetAside {
+        copies: copy_rejections(connection, kafka, items, outcomes).await?,
+        ..SetAside::default()
+    };
     if outcomes.iter().all(Outcome::is_common) {
         return Ok(aside);
     }
@@ -46,6 +53,24 @@ pub(super) async fn write<'a>(
         faults::point("worker.park_before_commit");
     }
     Ok(aside)
+}
+
+/// Copies what was rejected, where that is asked for.
+async fn copy_rejections(
+    connection: &mut PgConnection,
+    kafka: &KafkaSettings,
+    items: &[Item],
+    outcomes: &[Outcome],
+) -> Result<usize, ApplyError> {
+    if !kafka.dead_letter_rejections {
+        return Ok(0);
+    }
+    let rejected: Vec<_> = items
+        .iter()
+        .zip(outcomes)
+        .filter_map(|(item, outcome)| Some((item.event()?, outcome.posting()?.failure_reason()?)))
+        .collect();
+    rejections::copy(connection, kafka, &rejected).await
 }
 
 /// Parks what is to be parked, and answers how many that were.
@@ -93,5 +118,6 @@ impl SetAside<'_> {
             faults::point("worker.park_after_commit");
         }
         dead_letters::report(&self.letters, &self.letter_ids);
+        metrics::dead_lettered(DeadLetterClass::Rejected, self.copies);
     }
 }

@@ -2,6 +2,7 @@
 //! they leave.
 
 pub(crate) mod kafka;
+pub(crate) mod parked;
 pub(crate) mod proxy;
 mod wait;
 

@@ -1,0 +1,237 @@
+//! The loop that tries parked events again: each account's in their order, whichever partitions this
+//! worker has.
+//!
+//! An account whose event could not be applied has a queue: that event at its head, and behind it all
+//! that came later. When the head's time has come it is tried alone; once it went through, what waits
+//! behind it is applied in slices that grow as long as all goes well. A head that failed often enough is
+//! given up, and the queue goes on without it.
+//!
+//! The queues are rows, so a restart loses nothing, and any number of workers share them: whoever holds
+//! an account's lock has its queue, and nobody waits for it.
+
+mod attempt;
+mod dead_letter;
+mod failing;
+pub mod gauge;
+mod queue;
+mod sql;
+
+use std::time::Duration;
+
+use attempt::{Attempt, Done};
+use common::{
+    db::{DatabaseSettings, bounded},
+    outbox::WakeUp,
+    types::DeadLetterClass,
+};
+use queue::Head;
+use sqlx::{Connection, PgConnection, PgPool};
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+use tracing::debug;
+
+use crate::{
+    backoff::Backoff,
+    config::{Config, FailureSettings, KafkaSettings},
+    failure::Failures,
+    health::Side,
+    metrics::{self, Tally},
+    slice::ApplyError,
+};
+
+/// How long one attempt may take before its connection counts as dead, as a slice's.
+const ATTEMPT_MAX: Duration = Duration::from_secs(10);
+/// How many due heads are looked at, at least: others may hold the accounts of the first ones.
+const LOOK_MIN: i64 = 64;
+/// How long it is waited at most before heads are looked for again: other workers park events, too.
+const POLL: Duration = Duration::from_secs(1);
+
+/// What one step did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// No head is due; the next one will be so long from now, if there is any.
+    Idle(Option<Duration>),
+    /// Heads are due, and others hold their accounts.
+    Busy,
+    /// Events left their queues.
+    Moved(Tally),
+    /// One of several events cannot be applied: the first of them is tried alone next.
+    Divided,
+    /// A head failed once more, and has a new due time.
+    Failed,
+    /// A head failed for the last time, and is a dead letter.
+    GaveUp,
+    /// It collided with another transaction, and nothing is counted.
+    Collided,
+    /// The database is away or busy, and nothing is counted.
+    Away,
+    /// Something is wrong with the system, and nothing is counted or given up.
+    StandingStill,
+}
+
+/// One worker's part in trying parked events again.
+pub struct Retries {
+    /// Of one connection, so that retries never wait for one that slices have, or take theirs.
+    pool: PgPool,
+    settings: FailureSettings,
+    kafka: KafkaSettings,
+    slice_events_max: i64,
+    wake_up: WakeUp,
+    database: Side,
+    failures: Failures,
+    /// How many events are tried together next.
+    ambition: i64,
+    /// This loop said that it cannot go on.
+    stands_still: bool,
+}
+
+impl Retries {
+    /// With a database connection of its own.
+    #[must_use]
+    pub fn new(config: &Config, wake_up: WakeUp, database: Side, failures: Failures) -> Self {
+        let one = DatabaseSettings {
+            database_connections_max: 1,
+            ..config.database.clone()
+        };
+        Self {
+            pool: one.pool(config.session()),
+            settings: config.failures,
+            kafka: config.kafka.clone(),
+            slice_events_max: i64::from(config.slices.slice_events_max),
+            wake_up,
+            database,
+            failures,
+            ambition: 1,
+            stands_still: false,
+        }
+    }
+
+    /// Tries parked events until the stop token. A step that has begun comes to its end.
+    pub async fn run(mut self, stop: CancellationToken) {
+        let mut in_vain = 0;
+        while !stop.is_cancelled() {
+            let step = self.step().await;
+            let backoff = match step {
+                Step::Moved(_) | Step::Divided | Step::Failed | Step::GaveUp => {
+                    in_vain = 0;
+                    continue;
+                }
+                Step::Idle(next_due) => {
+                    in_vain = 0;
+                    self.wait_for_work(next_due, &stop).await;
+                    continue;
+                }
+                Step::Busy | Step::Collided => Backoff::COLLISION,
+                Step::Away => Backoff::AWAY,
+                Step::StandingStill => Backoff::MENDING,
+            };
+            in_vain += 1;
+            let pause = sleep(backoff.pause(in_vain, rand::random()));
+            stop.run_until_cancelled(pause).await;
+        }
+    }
+
+    /// Waits until the next head is due, an event is parked here, or it is time to look again.
+    async fn wait_for_work(&self, next_due: Option<Duration>, stop: &CancellationToken) {
+        let due = next_due.map_or(POLL, |next| next.min(POLL));
+        // The database's timer and ours differ: a look too early would be followed by many.
+        let due = sleep(due.max(Duration::from_millis(1)));
+        let waiting = async {
+            tokio::select! {
+                () = due => {}
+                () = self.failures.something_parked() => {}
+            }
+        };
+        stop.run_until_cancelled(waiting).await;
+    }
+
+    /// Tries what is due: one head, or as many events as went well lately.
+    ///
+    /// While something is wrong with the system, one head is tried, uncounted, to see whether it is
+    /// mended; and none while it is for the loop of slices to find out.
+    pub async fn step(&mut self) -> Step {
+        let is_probe = self.failures.systemic().is_some();
+        if is_probe && !self.failures.may_probe() {
+            return Step::StandingStill;
+        }
+        let tried = self.attempt(is_probe).await;
+        match tried {
+            Ok(step) => {
+                self.database.set_ready();
+                step
+            }
+            Err(error) => self.gave_no_answer(&error).await,
+        }
+    }
+
+    async fn attempt(&mut self, is_probe: bool) -> Result<Step, ApplyError> {
+        if is_probe {
+            self.ambition = 1;
+        }
+        let heads = self.look().await?;
+        if heads.is_empty() {
+            // Nothing is left that could not be done.
+            self.goes_on();
+            return Ok(Step::Idle(self.next_due().await?));
+        }
+        // A probe is any of them: the first may be one that cannot be applied, whatever is mended.
+        let first = if is_probe {
+            rand::random_range(0..heads.len())
+        } else {
+            0
+        };
+        let (kafka, ambition) = (&self.kafka, self.ambition);
+        let attempt = bounded(&self.pool, ATTEMPT_MAX, async |connection| {
+            attempt::attempt(connection, kafka, &heads[first..], ambition).await
+        });
+        match attempt.await? {
+            Attempt::Busy => Ok(Step::Busy),
+            Attempt::Done(done) => Ok(self.moved(&done)),
+            Attempt::WithoutRow { events } => self.found_no_row(&events, is_probe).await,
+            Attempt::Failed { events, error } => self.failed(&events, error, is_probe).await,
+        }
+    }
+
+    async fn look(&self) -> Result<Vec<Head>, ApplyError> {
+        let heads_max = self.ambition.max(LOOK_MIN);
+        self.read(async |connection| sql::due_heads(connection, heads_max).await)
+            .await
+    }
+
+    async fn next_due(&self) -> Result<Option<Duration>, ApplyError> {
+        self.read(async |connection| sql::next_due(connection).await)
+            .await
+    }
+
+    /// Reads outside of any posting transaction: under SERIALIZABLE it would lock what it looks at.
+    async fn read<T>(
+        &self,
+        query: impl AsyncFnOnce(&mut PgConnection) -> Result<T, sqlx::Error>,
+    ) -> Result<T, ApplyError> {
+        bounded(&self.pool, ATTEMPT_MAX, async |connection| {
+            let mut transaction = connection
+                .begin_with("BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY")
+                .await?;
+            let found = query(&mut transaction).await?;
+            transaction.commit().await?;
+            Ok(found)
+        })
+        .await
+    }
+
+    fn moved(&mut self, done: &Done) -> Step {
+        self.goes_on();
+        self.failures.posted();
+        self.ambition = self.ambition.saturating_mul(2).min(self.slice_events_max);
+        self.wake_up.hint(done.lanes());
+        metrics::retries_committed(done.retries, &done.ended);
+        metrics::dead_lettered(DeadLetterClass::Rejected, done.copies);
+        for (claim, posting, _) in &done.ended {
+            debug!(
+                transaction_id = %claim.transaction_id, account_id = %claim.account_id, ?posting,
+                "parked event closed",
+            );
+        }
+        Step::Moved(done.tally())
+    }
+}
