@@ -50,6 +50,9 @@ start_api() {
     api=${CARGO_TARGET_DIR:-$root/target}/debug/api
     "$api" migrate
     psql --quiet --set ON_ERROR_STOP=1 "$DATABASE_OWNER_URL" --file "$here/dead_letters.sql"
+    DEAD_LETTERS=$(psql --quiet --tuples-only --no-align "$DATABASE_OWNER_URL" \
+        -c 'SELECT id FROM dead_letters ORDER BY sha256(id::text::bytea)')
+    export DEAD_LETTERS
     key=$("$api" keys create --name schemathesis --scopes read,write,operate)
     DATABASE_URL="$base/$name?options=-c%20role%3Dpostonce_api" API_BIND_ADDR=127.0.0.1:0 \
         ADMIN_BIND_ADDR=127.0.0.1:0 "$api" >"$work/api.log" 2>&1 &

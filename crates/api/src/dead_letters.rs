@@ -20,6 +20,7 @@ use crate::AppState;
 
 /// The routes below `/v1/dead-letters`.
 pub(crate) fn routes() -> OpenApiRouter<Arc<AppState>> {
+    discard::describe_metrics();
     OpenApiRouter::new()
         .routes(routes!(list::list_dead_letters))
         .routes(routes!(many::replay_dead_letters))

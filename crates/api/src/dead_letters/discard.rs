@@ -8,7 +8,7 @@ use common::{
         SCHEMA_VERSION, TransactionCreated, TransactionFailed, TransactionId,
     },
 };
-use metrics::counter;
+use metrics::{counter, describe_counter};
 use serde::Deserialize;
 use sqlx::{Connection, PgConnection};
 use tracing::info;
@@ -152,6 +152,14 @@ fn failed(
         },
         failure_reason: FailureReason::Discarded,
     })
+}
+
+/// Says what is counted here, for the scrape's HELP lines.
+pub(super) fn describe_metrics() {
+    describe_counter!(
+        "transactions_failed_total",
+        "Transactions refused, by reason"
+    );
 }
 
 /// Counted as the worker counts those that it ends, so that accepted ones are processed, failed or

@@ -7,13 +7,15 @@ use std::{
 
 use axum::{Json, extract::State};
 use chrono::{DateTime, Utc};
+use serde::Serialize;
 use sqlx::PgConnection;
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::{
     actor::Actor,
     filter::Filter,
-    model::DeadLetter,
+    model::{DeadLetter, DeadLetterId},
     order::{Asked, DryRun, ReplayDeadLetters, Run},
     replay::replay,
     sql::{self, Open},
@@ -21,14 +23,9 @@ use super::{
 use crate::{
     AppState,
     extract::JsonBody,
-    openapi::{examples, problems},
+    openapi::{examples, problems, schemas},
     problem::{Code, Problem},
 };
-use serde::Serialize;
-use utoipa::ToSchema;
-
-use super::model::DeadLetterId;
-use crate::openapi::schemas;
 
 /// How many letters a dry run looks at.
 const LOOKED_AT_MAX: usize = 10_000;
@@ -38,7 +35,7 @@ const SAMPLE_MAX: usize = 20;
 const RUN_MAX: usize = 200;
 
 /// What a replay of many would do, or did.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Default, Serialize, ToSchema)]
 pub(crate) struct DeadLettersReplayed {
     /// Whether nothing was done.
     dry_run: bool,
@@ -108,9 +105,9 @@ pub(crate) async fn replay_dead_letters(
             state.database.run(look).await?
         }
         Asked::Run(run) => {
-            let replay =
-                async |connection: &mut PgConnection| go(&state, connection, &run, &actor).await;
-            state.database.run(replay).await?
+            let act =
+                async |connection: &mut PgConnection| act(&state, connection, &run, &actor).await;
+            state.database.run(act).await?
         }
     };
     Ok(Json(done))
@@ -132,14 +129,12 @@ async fn look(
         matched_is_capped: more,
         sample: sql::find_all(connection, sample).await?,
         until: Some(dry_run.until(until)),
-        replayed: 0,
-        skipped: Vec::new(),
-        next_cursor: None,
+        ..DeadLettersReplayed::default()
     })
 }
 
 /// Replays, until enough is done, half of the request's time has passed, or none are left.
-async fn go(
+async fn act(
     state: &AppState,
     connection: &mut PgConnection,
     run: &Run,
@@ -148,16 +143,7 @@ async fn go(
     let deadline = Deadline::new(state.server.request_timeout() / 2);
     let looked_at_max = state.list_examined_rows_max as usize;
     let (open, more) = open(connection, &run.filter, run.behind, looked_at_max).await?;
-    let mut done = DeadLettersReplayed {
-        dry_run: false,
-        matched: 0,
-        matched_is_capped: false,
-        sample: Vec::new(),
-        until: None,
-        replayed: 0,
-        skipped: Vec::new(),
-        next_cursor: None,
-    };
+    let mut done = DeadLettersReplayed::default();
     let mut last = run.behind;
     for letter in &open {
         if done.matched == RUN_MAX || deadline.has_passed() {

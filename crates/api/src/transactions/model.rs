@@ -30,12 +30,12 @@ pub struct Transaction {
     /// The key under which it was sent, unique for its account.
     #[schema(min_length = 1, max_length = 255)]
     pub idempotency_key: String,
-    /// Why it was refused; only of a FAILED one.
+    /// Why it was refused, of a FAILED one; or that it waits for an operator, of a PROCESSING one.
     #[schema(required, schema_with = schemas::failure_reason)]
     pub failure_reason: Option<FailureReason>,
     /// When it was accepted.
     pub created_at: DateTime<Utc>,
-    /// When it was posted or refused.
+    /// When it was posted, refused or discarded; only of a PROCESSED or FAILED one.
     #[schema(required)]
     pub processed_at: Option<DateTime<Utc>>,
 }

@@ -311,3 +311,29 @@ async fn a_body_that_is_not_as_documented_is_refused_by_field(pool: PgPool) {
     assert_eq!(api.count("dead_letters WHERE state = 'DEAD'").await, 1);
     api.end().await;
 }
+
+#[sqlx::test(migrator = "common::db::MIGRATOR")]
+async fn a_dry_run_looks_at_a_bounded_number_of_letters_and_says_so(pool: PgPool) {
+    let api = Api::new(pool).await;
+    sqlx::query(
+        "INSERT INTO dead_letters (id, account_id, source_topic, source_partition, source_offset, attempts, error_class,
+                error_stage, error_message, headers, value_sha256)
+         SELECT gen_random_uuid(), gen_random_uuid(), 'transactions', 0, n, 1, 'undecodable', 'decode', 'm', '[]', sha256('')
+           FROM generate_series(1, 10001) n",
+    )
+    .execute(&api.pool)
+    .await
+    .unwrap();
+    let seen = post(&api, &json!({ "dry_run": true })).await;
+    assert_eq!(
+        (&seen["matched"], &seen["matched_is_capped"]),
+        (&json!(10_000), &json!(true))
+    );
+    assert_eq!(seen["sample"].as_array().unwrap().len(), 20);
+    // A run goes on behind what the dry run looked at.
+    let run = json!({ "dry_run": false, "until": seen["until"] });
+    let done = post(&api, &run).await;
+    assert_eq!(done["replayed"], 200);
+    assert!(done["next_cursor"].is_string());
+    api.end().await;
+}

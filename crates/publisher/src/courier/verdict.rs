@@ -73,16 +73,14 @@ impl NotSent {
 
 /// Whether a refusal is the row's own fault for good: what it is made of, and no broker of these
 /// topics' settings will take it. Any other is a fault of the system, which somebody mends: a grant,
-/// a policy, a setting that the topic and this service do not share. A record damaged on its way
-/// (`CORRUPT_MESSAGE`) is none of these either.
+/// a policy, a setting that the topic and this service do not share, a clock (`INVALID_TIMESTAMP`: a
+/// record bears the time of its sending). A record damaged on its way (`CORRUPT_MESSAGE`) is to be sent
+/// again.
 pub(crate) const fn is_for_good(code: RDKafkaErrorCode) -> bool {
     use RDKafkaErrorCode as Code;
     matches!(
         code,
-        Code::MessageSizeTooLarge
-            | Code::MessageBatchTooLarge
-            | Code::InvalidRecord
-            | Code::InvalidTimestamp
+        Code::MessageSizeTooLarge | Code::MessageBatchTooLarge | Code::InvalidRecord
     )
 }
 
@@ -120,6 +118,7 @@ mod tests {
             Code::UnknownTopicOrPartition,
             Code::UnsupportedCompressionType,
             Code::InvalidMessage,
+            Code::InvalidTimestamp,
         ] {
             assert!(!is_for_good(code), "{code:?}");
         }

@@ -83,8 +83,9 @@ impl Cycle {
                 }
                 letters
             };
-            self.send_letters(connection, &mut sight, &letters, Route::Main)
-                .await
+            let halted = self.send_letters(connection, &letters, Route::Main).await?;
+            sight.end(halted);
+            Ok(())
         });
         let claimed = claimed.await;
         let left = claimed.as_ref().map_or(lanes, |()| sight.left());
@@ -130,28 +131,33 @@ impl Cycle {
             sight.end(LaneSet::from_iter([lane]));
         } else {
             let sent = self.send(lane, &row, Route::Main);
-            self.note_sent(sight, lane, sent);
+            sight.end(self.note_sent(lane, sent));
         }
     }
 
-    fn note_sent(&mut self, sight: &mut Sight, lane: Lane, sent: Result<(), Halt>) {
+    /// Notes what became of a row; the answer is the lanes that sending stops for.
+    fn note_sent(&mut self, lane: Lane, sent: Result<(), Halt>) -> LaneSet {
         match sent {
-            Ok(()) => self.rows_sent.add(lane),
-            Err(Halt::Lane) => sight.end(LaneSet::from_iter([lane])),
-            Err(Halt::All) => sight.end(LaneSet::ALL),
+            Ok(()) => {
+                self.rows_sent.add(lane);
+                LaneSet::EMPTY
+            }
+            Err(Halt::Lane) => LaneSet::from_iter([lane]),
+            Err(Halt::All) => LaneSet::ALL,
         }
     }
 
-    /// Sends rows that name dead letters, in this order, as their letters come from the database.
+    /// Sends rows that name dead letters, in this order, as their letters come from the database. The
+    /// answer is the lanes that sending stopped for.
     async fn send_letters(
         &mut self,
         connection: &mut PgConnection,
-        sight: &mut Sight,
         rows: &[PendingRow],
         route: Route,
-    ) -> Result<(), sqlx::Error> {
+    ) -> Result<LaneSet, sqlx::Error> {
+        let mut halted = LaneSet::EMPTY;
         if rows.is_empty() {
-            return Ok(());
+            return Ok(halted);
         }
         let ids: Vec<Uuid> = rows.iter().filter_map(|row| row.dead_letter_id).collect();
         let account_ids: Vec<Uuid> = rows.iter().map(|row| row.account_id).collect();
@@ -160,28 +166,29 @@ impl Cycle {
         while let Some(letter) = letters.try_next().await? {
             for (position, row) in rows.by_ref() {
                 let found = (position == letter.position).then_some(&letter);
-                self.send_letter_unless_ended(sight, row, found, route);
+                self.send_letter_unless_halted(&mut halted, row, found, route);
                 if found.is_some() {
                     break;
                 }
             }
         }
         for (_, row) in rows {
-            self.send_letter_unless_ended(sight, row, None, route);
+            self.send_letter_unless_halted(&mut halted, row, None, route);
         }
-        Ok(())
+        Ok(halted)
     }
 
-    fn send_letter_unless_ended(
+    fn send_letter_unless_halted(
         &mut self,
-        sight: &mut Sight,
+        halted: &mut LaneSet,
         row: &PendingRow,
         letter: Option<&Letter>,
         route: Route,
     ) {
-        if let Some(lane) = Lane::from_number(row.lane).filter(|lane| !sight.has_ended(*lane)) {
+        let lane = Lane::from_number(row.lane);
+        if let Some(lane) = lane.filter(|lane| !halted.contains(*lane)) {
             let sent = self.send_letter(lane, row, letter, route);
-            self.note_sent(sight, lane, sent);
+            *halted = halted.or(self.note_sent(lane, sent));
         }
     }
 
@@ -232,9 +239,7 @@ impl Cycle {
             if row.dead_letter_id.is_none() {
                 let _ = self.send(lane, &row, Route::Probe);
             } else {
-                let mut sight = Sight::of(LaneSet::from_iter([lane]), 1, 1);
-                self.send_letters(connection, &mut sight, &[row], Route::Probe)
-                    .await?;
+                self.send_letters(connection, &[row], Route::Probe).await?;
             }
             Ok(true)
         });

@@ -3,6 +3,8 @@ use common::types::{Lane, LaneSet};
 use tokio::time::Instant;
 use uuid::Uuid;
 
+use super::letter::Form;
+
 /// How many rows a flight may have: the low bits of a slot count them.
 const SLOT_BITS: u32 = 16;
 
@@ -20,8 +22,8 @@ pub(super) enum Route {
 pub(super) enum Kind {
     /// An event, or a dead letter's record that is sent again to where it came from.
     Event,
-    /// A dead letter.
-    Letter,
+    /// A dead letter, and how much of it.
+    Letter(Form),
 }
 
 /// A row that was sent and has no report yet.

@@ -83,23 +83,24 @@ impl Cycle {
         code: RDKafkaErrorCode,
         reason: String,
     ) {
-        let for_good = is_for_good(code);
-        if for_good && row.kind == Kind::Letter && self.troubles.shorten(lane, row.seq) {
-            self.count_refusal(row);
-        } else if for_good
-            && row.kind == Kind::Event
-            && self.guard.admits(row.topic, row.account_id)
-        {
-            self.count_refusal(row);
+        let goes_on = is_for_good(code)
+            && match row.kind {
+                Kind::Letter(form) => self.troubles.shorten(lane, row.seq, form),
+                Kind::Event => self.guard.admits(row.topic, row.account_id),
+            };
+        if !goes_on {
+            self.stop(lane, row, reason);
+            return;
+        }
+        self.count_refusal(row);
+        if row.kind == Kind::Event {
             self.refusals.push(Refusal {
                 lane,
                 row,
                 reason,
-                for_good,
+                for_good: true,
             });
             self.parts.hinted.wake();
-        } else {
-            self.stop(lane, row, reason);
         }
     }
 

@@ -74,12 +74,12 @@ impl Cycle {
         letter: &Letter,
         route: Route,
     ) -> Result<(), Halt> {
-        let sent = sent_row(row, DEAD_LETTERS, Kind::Letter);
         let mut form = self.troubles.form(lane, row.seq);
         loop {
             let unreadable = |error| format!("its dead letter's headers are unreadable: {error}");
             let record = letter.to_announce(form).map_err(unreadable);
             let record = record.map_err(|reason| self.halt_for(lane, row, reason))?;
+            let sent = sent_row(row, DEAD_LETTERS, Kind::Letter(form));
             let Err(not_sent) = self.hand_over(lane, sent, record.content(), route) else {
                 return Ok(());
             };

@@ -48,11 +48,6 @@ impl Sight {
         self.ended = self.ended.or(lanes);
     }
 
-    /// Whether no more rows of a lane are sent in this claim.
-    pub(super) fn has_ended(&self, lane: Lane) -> bool {
-        self.ended.contains(lane)
-    }
-
     /// Whether there was no row at all.
     pub(super) const fn is_empty(&self) -> bool {
         self.rows == 0

@@ -7,9 +7,13 @@ use common::{
     settings::parse_from,
     types::{AccountId, EventId, EventType, Lane, LaneSet, TransactionId},
 };
+use rdkafka::error::RDKafkaErrorCode;
 use sqlx::PgPool;
 
-use super::{flights::Route, *};
+use super::{
+    flights::{Kind, Route},
+    *,
+};
 use crate::{Settings, health::Health};
 
 const READY: TopicsState = TopicsState::Ready {
@@ -266,4 +270,43 @@ async fn only_a_look_at_all_lanes_shows_that_nothing_waits(pool: PgPool) {
     cycle.parts.hinted.hint(LaneSet::ALL);
     assert_eq!(cycle.step(false).await.unwrap(), Outcome::Idle);
     assert_eq!(cycle.couriers.complaint, None);
+}
+
+/// A test broker without an authorizer refuses nobody, so the refusals are told here.
+#[sqlx::test(migrator = "common::db::MIGRATOR")]
+async fn a_refusal_that_is_not_the_rows_own_fault_makes_no_dead_letter(pool: PgPool) {
+    let account = AccountId::new();
+    let mut cycle = cycle_that_relies_on_hints(pool.clone());
+    append(&pool, account, 1).await;
+    let row = SentRow {
+        seq: 1,
+        account_id: account.0,
+        created_at: Utc::now(),
+        topic: 0,
+        kind: Kind::Event,
+    };
+    let mut refuse = async |code| {
+        cycle.refused(Lane::of(account), row, code, "no".to_owned());
+        cycle.settle().await.unwrap();
+        let letters: i64 = sqlx::query_scalar("SELECT count(*) FROM dead_letters")
+            .fetch_one(&pool)
+            .await
+            .unwrap();
+        (letters, cycle.troubles.reason())
+    };
+    for code in [
+        RDKafkaErrorCode::TopicAuthorizationFailed,
+        RDKafkaErrorCode::ClusterAuthorizationFailed,
+        RDKafkaErrorCode::PolicyViolation,
+        RDKafkaErrorCode::NotEnoughReplicas,
+    ] {
+        let (letters, reason) = refuse(code).await;
+        assert_eq!(letters, 0, "{code:?}");
+        assert!(reason.unwrap().ends_with("seq 1: no"), "{code:?}");
+    }
+    // The grant is there again, and the row is refused for its own sake.
+    assert_eq!(
+        refuse(RDKafkaErrorCode::MessageSizeTooLarge).await,
+        (1, None)
+    );
 }

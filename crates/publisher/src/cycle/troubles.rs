@@ -56,11 +56,10 @@ impl Troubles {
         }
     }
 
-    /// A dead letter was refused by itself, because it did not fit: it is to be tried shorter. Whether
-    /// that is possible is the answer.
-    pub(super) fn shorten(&mut self, lane: Lane, seq: i64) -> bool {
-        let shorter = self.form(lane, seq).shorter();
-        if let (Some(trouble), Some(shorter)) = (self.by_lane.get_mut(&lane), shorter) {
+    /// A dead letter was refused by itself in this form, because it did not fit: it is to be tried
+    /// shorter. Whether that is possible is the answer.
+    pub(super) fn shorten(&mut self, lane: Lane, seq: i64, form: Form) -> bool {
+        if let (Some(trouble), Some(shorter)) = (self.by_lane.get_mut(&lane), form.shorter()) {
             trouble.shortened = Some((seq, shorter));
             return true;
         }
@@ -198,16 +197,17 @@ mod tests {
     fn a_letter_that_does_not_fit_is_tried_shorter_until_its_last_form() {
         let now = Instant::now();
         let mut troubles = Troubles::new(RETRY);
-        assert!(!troubles.shorten(lane(3), 11), "no lane in trouble");
+        let (whole, no_value) = (Form::Whole, Form::NoValue);
+        assert!(!troubles.shorten(lane(3), 11, whole), "no lane in trouble");
         troubles.suspect(lane(3), 12, now);
-        assert_eq!(troubles.form(lane(3), 11), Form::Whole);
-        assert!(troubles.shorten(lane(3), 11));
-        assert_eq!(troubles.form(lane(3), 11), Form::NoValue);
-        assert_eq!(troubles.form(lane(3), 12), Form::Whole, "another letter");
+        assert_eq!(troubles.form(lane(3), 11), whole);
+        assert!(troubles.shorten(lane(3), 11, whole));
+        assert_eq!(troubles.form(lane(3), 11), no_value);
+        assert_eq!(troubles.form(lane(3), 12), whole, "another letter");
         assert_eq!(troubles.next_due(now), Some(lane(3)), "at once");
-        assert!(troubles.shorten(lane(3), 11));
+        assert!(troubles.shorten(lane(3), 11, no_value));
         assert_eq!(troubles.form(lane(3), 11), Form::Bare);
-        assert!(!troubles.shorten(lane(3), 11));
+        assert!(!troubles.shorten(lane(3), 11, Form::Bare));
     }
 
     #[test]

@@ -63,6 +63,19 @@ impl Log {
         }
     }
 
+    /// Reads until so many records were seen.
+    pub(crate) async fn read_records(&mut self, count: usize) {
+        let deadline = Instant::now() + PATIENCE;
+        while self.records.len() < count {
+            let seen = self.records.len();
+            assert!(Instant::now() < deadline, "{seen} of {count} records");
+            match self.consumer.poll(Duration::ZERO) {
+                Some(record) => self.records.push(record.unwrap().detach()),
+                None => tokio::time::sleep(LOOK_INTERVAL).await,
+            }
+        }
+    }
+
     /// The ids of the events of a key, each where it came first.
     pub(crate) fn first_occurrences(&self, key: AccountId) -> Vec<Uuid> {
         let key = key.to_string();
@@ -97,4 +110,19 @@ pub(crate) fn header(record: &OwnedMessage, name: &str) -> String {
     let value = found.next().expect(name).value.expect(name);
     assert!(found.next().is_none(), "{name} is there once");
     String::from_utf8(value.to_vec()).unwrap()
+}
+
+/// All headers in their order, each with its bytes.
+pub(crate) fn headers(record: &OwnedMessage) -> Vec<(String, Option<Vec<u8>>)> {
+    let headers = record.headers().into_iter().flat_map(Headers::iter);
+    headers
+        .map(|header| (header.key.to_owned(), header.value.map(<[u8]>::to_vec)))
+        .collect()
+}
+
+/// The last header of a name, as text.
+pub(crate) fn last_header(record: &OwnedMessage, name: &str) -> Option<String> {
+    let headers = headers(record);
+    let (_, value) = headers.into_iter().rev().find(|(key, _)| key == name)?;
+    Some(String::from_utf8(value?).unwrap())
 }

@@ -10,6 +10,8 @@ mod lag;
 #[cfg(test)]
 mod lanes;
 #[cfg(test)]
+mod letters;
+#[cfg(test)]
 mod log;
 #[cfg(test)]
 mod order;

@@ -51,6 +51,7 @@ pub(crate) struct World {
     pub(crate) pool: PgPool,
     pub(crate) transactions: String,
     pub(crate) results: String,
+    pub(crate) dead_letters: String,
     pub(crate) group: String,
     pub(crate) brokers: String,
     /// Where publishers find the database, if not where the test does.
@@ -64,6 +65,7 @@ impl World {
             pool,
             transactions: format!("transactions-{id}"),
             results: format!("results-{id}"),
+            dead_letters: format!("dead-letters-{id}"),
             group: format!("worker-{id}"),
             brokers: brokers(),
             database_address: None,
@@ -85,6 +87,7 @@ impl World {
             format!("--kafka-brokers={}", self.brokers),
             format!("--transactions-topic={}", self.transactions),
             format!("--results-topic={}", self.results),
+            format!("--dead-letters-topic={}", self.dead_letters),
             format!("--consumer-group={}", self.group),
             format!("--topic-partitions={PARTITIONS}"),
             "--lane-retry-interval-ms=200".to_owned(),
@@ -182,9 +185,44 @@ impl World {
     }
 
     pub(crate) async fn create_topics(&self, partitions: i32, settings: &[(&str, &str)]) {
-        for name in [&self.transactions, &self.results] {
+        for name in [&self.transactions, &self.results, &self.dead_letters] {
             create_topic(name, partitions, settings).await;
         }
+    }
+
+    /// Writes the transactions of the events in the outbox, as the api does with them.
+    pub(crate) async fn accept_all(&self) {
+        sqlx::query(
+            "INSERT INTO transactions (id, account_id, amount_cents, currency, type, idempotency_key)
+             SELECT event_id, account_id, 1, 'EUR', 'CREDIT', event_id::text
+               FROM outbox_events WHERE event_type = 'transaction.created'",
+        )
+        .execute(&self.pool)
+        .await
+        .unwrap();
+    }
+
+    /// What a transaction says of itself: its state, and why.
+    pub(crate) async fn standing(&self, transaction: Uuid) -> (String, Option<String>) {
+        sqlx::query_as("SELECT status, failure_reason FROM transactions WHERE id = $1")
+            .bind(transaction)
+            .fetch_one(&self.pool)
+            .await
+            .unwrap()
+    }
+
+    pub(crate) async fn execute(&self, statement: &str) {
+        sqlx::query(sqlx::AssertSqlSafe(statement))
+            .execute(&self.pool)
+            .await
+            .unwrap();
+    }
+
+    pub(crate) async fn number(&self, query: &str) -> i64 {
+        sqlx::query_scalar(sqlx::AssertSqlSafe(query))
+            .fetch_one(&self.pool)
+            .await
+            .unwrap()
     }
 }
 
@@ -243,6 +281,14 @@ pub(crate) async fn create_topic(name: &str, partitions: i32, settings: &[(&str,
     assert!(created.iter().all(Result::is_ok), "{created:?}");
 }
 
+pub(crate) async fn delete_topic(name: &str) {
+    let deleted = admin()
+        .delete_topics(&[name], &AdminOptions::new())
+        .await
+        .unwrap();
+    assert!(deleted.iter().all(Result::is_ok), "{deleted:?}");
+}
+
 /// Sets one setting of a topic; its others go back to their defaults.
 pub(crate) async fn set_topic(name: &str, key: &str, value: &str) {
     let change = AlterConfig::new(ResourceSpecifier::Topic(name)).set(key, value);
@@ -265,6 +311,15 @@ pub(crate) fn account_in(lane: i16) -> AccountId {
     std::iter::repeat_with(AccountId::new)
         .find(|account| Lane::of(*account).number() == lane)
         .unwrap()
+}
+
+/// A JSON string that no compression makes smaller than half of it.
+pub(crate) fn noise(bytes: usize) -> String {
+    let mut text: String = std::iter::repeat_with(|| Uuid::new_v4().simple().to_string())
+        .take(bytes / 32 + 1)
+        .collect();
+    text.truncate(bytes);
+    format!(r#"{{"noise": "{text}"}}"#)
 }
 
 pub(crate) fn payloads(count: usize) -> Vec<String> {

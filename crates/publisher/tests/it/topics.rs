@@ -13,7 +13,7 @@ async fn absent_topics_are_created_with_the_configured_partitions(pool: PgPool) 
         .inner()
         .fetch_metadata(None, std::time::Duration::from_secs(10));
     let metadata = metadata.unwrap();
-    for name in [&world.transactions, &world.results] {
+    for name in [&world.transactions, &world.results, &world.dead_letters] {
         let topic = metadata
             .topics()
             .iter()
@@ -52,6 +52,21 @@ async fn a_wrong_partition_count_is_unready_until_it_is_right(pool: PgPool) {
         .unwrap();
     world.all_published().await;
     publisher.ready().await;
+    publisher.stop().await;
+}
+
+#[sqlx::test(migrator = "common::db::MIGRATOR")]
+async fn the_topic_of_dead_letters_is_checked_like_the_others(pool: PgPool) {
+    let world = World::new(pool);
+    create_topic(&world.dead_letters, PARTITIONS + 1, &[]).await;
+    world.append(AccountId::new(), &payloads(3)).await;
+    let publisher = world.publisher(&[]);
+    let told = format!(
+        "topic {} has 9 partitions but TOPIC_PARTITIONS is 8",
+        world.dead_letters
+    );
+    publisher.unready("topics", &told).await;
+    assert_eq!(world.pending().await, 3);
     publisher.stop().await;
 }
 
