@@ -1,4 +1,4 @@
-use e2e::{Kind, Payment, eventually, test};
+use e2e::{Kind, Payment, Service, Stack, Traffic, eventually, test};
 use tokio::net::TcpStream;
 
 #[test]
@@ -30,4 +30,55 @@ fn a_request_under_way_is_answered_before_the_api_ends() {
         stack.start_all().await;
         assert_eq!(stack.audit().await.processed(), 1);
     });
+}
+
+/// Nothing can be written to the outbox, so none of the services can finish what it began.
+#[test]
+fn a_second_signal_ends_a_service_at_once_and_loses_nothing() {
+    test(async |stack| {
+        let services = stack.start_all().await;
+        let client = stack.client().await;
+        let accounts = [client.open_account().await, client.open_account().await];
+        let traffic = Traffic::start(&client, &stack.book, &accounts, 4);
+        for service in services {
+            traffic.flow(20).await;
+            signal_twice(stack, &service).await;
+            let log = service.log();
+            let told = log.iter().any(|line| line.contains("a second signal"));
+            assert!(told, "{} does not say why it ended", service.label());
+            stack.start(service.kind()).await;
+        }
+        traffic.flow(20).await;
+        traffic.stop().await;
+        stack.audit().await;
+    });
+}
+
+async fn signal_twice(stack: &Stack, service: &Service) {
+    let mut lock = stack.database.superuser().begin().await.unwrap();
+    sqlx::raw_sql("LOCK TABLE outbox_events IN ACCESS EXCLUSIVE MODE")
+        .execute(&mut *lock)
+        .await
+        .unwrap();
+    eventually("it waits in the middle of its work", async || {
+        let waiting = "SELECT count(*) > 0 FROM pg_stat_activity
+                        WHERE application_name = $1 AND datname = current_database()
+                          AND wait_event_type = 'Lock'";
+        let waiting = sqlx::query_scalar::<_, bool>(waiting).bind(service.kind().name());
+        let waiting = waiting.fetch_one(stack.database.superuser()).await.unwrap();
+        waiting.then_some(())
+    })
+    .await;
+    service.signal("TERM").await;
+    eventually("it drains", async || {
+        let log = service.log();
+        log.iter()
+            .any(|line| line.contains("shutting down"))
+            .then_some(())
+    })
+    .await;
+    service.signal("TERM").await;
+    let status = service.ended().await;
+    lock.rollback().await.unwrap();
+    assert_eq!(status.code(), Some(128 + 15), "{}", service.label());
 }
