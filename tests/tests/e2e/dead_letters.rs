@@ -193,7 +193,7 @@ async fn tells_everything(stack: &Stack, client: &e2e::Client, letter: &Value, d
         .headers
         .iter()
         .map(|(name, value)| json!({ "name": name, "value": { "text": value } }));
-    assert_eq!(shown["headers"], Value::from_iter(headers));
+    assert_eq!(shown["headers"], headers.collect::<Value>());
     let told = announced(stack, letter, 1).await;
     assert_is_letter_of(&told[0], original, letter);
     assert!(!told[0].header("dlq.first_failed_at").is_empty());

@@ -55,18 +55,19 @@ fn a_second_signal_ends_a_service_at_once_and_loses_nothing() {
 }
 
 async fn signal_twice(stack: &Stack, service: &Service) {
-    let mut lock = stack.database.superuser().begin().await.unwrap();
+    let lock = stack.database.superuser().begin().await;
+    let mut lock = lock.expect("no transaction");
     sqlx::raw_sql("LOCK TABLE outbox_events IN ACCESS EXCLUSIVE MODE")
         .execute(&mut *lock)
         .await
-        .unwrap();
+        .expect("no lock");
     eventually("it waits in the middle of its work", async || {
         let waiting = "SELECT count(*) > 0 FROM pg_stat_activity
                         WHERE application_name = $1 AND datname = current_database()
                           AND wait_event_type = 'Lock'";
         let waiting = sqlx::query_scalar::<_, bool>(waiting).bind(service.kind().name());
-        let waiting = waiting.fetch_one(stack.database.superuser()).await.unwrap();
-        waiting.then_some(())
+        let waiting = waiting.fetch_one(stack.database.superuser()).await;
+        waiting.expect("a count failed").then_some(())
     })
     .await;
     service.signal("TERM").await;
@@ -79,6 +80,6 @@ async fn signal_twice(stack: &Stack, service: &Service) {
     .await;
     service.signal("TERM").await;
     let status = service.ended().await;
-    lock.rollback().await.unwrap();
+    lock.rollback().await.expect("no rollback");
     assert_eq!(status.code(), Some(128 + 15), "{}", service.label());
 }
