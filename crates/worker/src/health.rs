@@ -80,6 +80,14 @@ impl Side {
         self.health.complaints()[self.index].clone()
     }
 
+    /// Whether any other side complains.
+    #[must_use]
+    pub fn another_complains(&self) -> bool {
+        let complaints = self.health.complaints();
+        let mut others = complaints.iter().enumerate();
+        others.any(|(index, complaint)| index != self.index && complaint.is_some())
+    }
+
     fn set(&self, complaint: Option<String>) {
         let mut complaints = self.health.complaints();
         complaints[self.index] = complaint;

@@ -85,8 +85,8 @@ impl Raw {
     pub fn headers(&self) -> RecordHeaders {
         let mut rest = &self.bytes[self.key.unwrap_or_default() + self.value.unwrap_or_default()..];
         let pairs = std::iter::from_fn(|| {
-            let name = take(&mut rest)??;
-            Some((std::str::from_utf8(name).ok()?, take(&mut rest)?))
+            let (name, value) = (take(&mut rest)?.0?, take(&mut rest)?.0);
+            Some((std::str::from_utf8(name).ok()?, value))
         });
         pairs.collect()
     }
@@ -109,17 +109,20 @@ fn put(bytes: &mut Vec<u8>, field: Option<&[u8]>) {
     bytes.extend_from_slice(field.unwrap_or_default());
 }
 
+/// What was put: bytes, or nothing.
+struct Field<'a>(Option<&'a [u8]>);
+
 /// Takes the next field; none at the end.
-fn take<'a>(rest: &mut &'a [u8]) -> Option<Option<&'a [u8]>> {
+fn take<'a>(rest: &mut &'a [u8]) -> Option<Field<'a>> {
     let (len, behind) = rest.split_first_chunk::<LENGTH>()?;
     let len = u32::from_le_bytes(*len);
     *rest = behind;
     if len == ABSENT {
-        return Some(None);
+        return Some(Field(None));
     }
     let (field, behind) = behind.split_at_checked(usize::try_from(len).ok()?)?;
     *rest = behind;
-    Some(Some(field))
+    Some(Field(Some(field)))
 }
 
 /// Bytes that may be somebody's data are no part of a log.

@@ -76,10 +76,11 @@ impl Failures {
     }
 
     /// Notes that an event of an account failed by itself; answers whether the system is at fault, be it
-    /// that this failure shows it. Then it does not count as an attempt, and is not written down.
+    /// that this failure shows it. Then it does not count as an attempt, and is not written down. (What
+    /// this loop itself complained of is over, or it would not know of one event.)
     #[must_use]
     pub fn failed(&self, account: AccountId, signature: &str) -> bool {
-        if self.systemic().is_some() {
+        if self.side.another_complains() {
             return true;
         }
         let mut counts = self.counts();
@@ -96,7 +97,7 @@ impl Failures {
             accounts.len()
         );
         counts.systemic = true;
-        self.complain(&self.shared.counted, &reason);
+        complain(&self.shared.counted, &reason);
         true
     }
 
@@ -126,7 +127,7 @@ impl Failures {
 
     /// Notes that this loop cannot go on until somebody has mended something.
     pub fn stand_still(&self, reason: &str) {
-        self.complain(&self.side, reason);
+        complain(&self.side, reason);
     }
 
     /// Notes that nothing keeps this loop any more: what did is done, or another worker's now.
@@ -150,19 +151,6 @@ impl Failures {
         self.shared.parked.notified().await;
     }
 
-    fn complain(&self, side: &Side, reason: &str) {
-        // Said once, not at each attempt.
-        if side.complaint().as_deref() == Some(reason) {
-            return;
-        }
-        side.set_unready(reason);
-        gauge!("worker_standing_still").set(1);
-        error!(
-            reason,
-            "no event can be applied: nothing is given up, and all goes on when it is mended"
-        );
-    }
-
     fn retract(&self, side: &Side) {
         if side.complaint().is_none() {
             return;
@@ -179,6 +167,19 @@ impl Failures {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Says it once, not at each attempt.
+fn complain(side: &Side, reason: &str) {
+    if side.complaint().as_deref() == Some(reason) {
+        return;
+    }
+    side.set_unready(reason);
+    gauge!("worker_standing_still").set(1);
+    error!(
+        reason,
+        "no event can be applied: nothing is given up, and all goes on when it is mended"
+    );
 }
 
 #[cfg(test)]
@@ -239,6 +240,7 @@ mod tests {
         assert_eq!(readiness.reasons()["ledger"], "may not delete");
         assert_eq!(slices.systemic().as_deref(), Some("may not delete"));
         assert!(slices.failed(AccountId::new(), "x"));
+        assert!(!retries.failed(AccountId::new(), "x"));
         assert!(retries.may_probe() && !slices.may_probe());
         retries.mended();
         assert!(readiness.reasons().is_empty());

@@ -5,7 +5,8 @@ use sqlx::PgConnection;
 pub(super) async fn schema(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
     sqlx::query_scalar!(
         r#"SELECT 1 AS "one!"
-             FROM accounts, transactions, processed_events, ledger_entries
+             FROM accounts, transactions, processed_events, ledger_entries, parked_events,
+                  dead_letters
             LIMIT 0"#
     )
     .fetch_optional(connection)

@@ -95,9 +95,15 @@ async fn a_poison_event_is_parked_and_later_ones_of_its_account_wait_while_other
         let found = queue(&pool, sick).await;
         assert_eq!((found[0].attempts, found[0].is_due_some_time), (1, true));
         let error = found[0].last_error.clone().unwrap();
-        assert!(error.contains("poisoned") && error.contains("P0001"), "{error}");
+        assert!(
+            error.contains("poisoned") && error.contains("P0001"),
+            "{error}"
+        );
         assert_eq!(found[0].event_id, sick_events[2].id().0);
-        let behind: Vec<_> = sick_events[3..].iter().map(|event| waiting(event)).collect();
+        let behind: Vec<_> = sick_events[3..]
+            .iter()
+            .map(|event| waiting(event))
+            .collect();
         assert_eq!(found[1..], behind);
         assert_eq!(parked_count(&pool, sick).await, 8);
         for event in &sick_events[2..] {
@@ -107,7 +113,9 @@ async fn a_poison_event_is_parked_and_later_ones_of_its_account_wait_while_other
         // A later slice: behind the queue, and beside it.
         let later = accept(&pool, sick, CREDIT, 1).await;
         stream.publish(0, &later).await;
-        stream.publish(0, &accept(&pool, sound, CREDIT, 1).await).await;
+        stream
+            .publish(0, &accept(&pool, sound, CREDIT, 1).await)
+            .await;
         stepper.consume(2).await;
         assert_eq!(queue(&pool, sick).await.last(), Some(&waiting(&later)));
         assert_eq!(balance(&pool, sound).await, (11, 11));
@@ -127,8 +135,12 @@ async fn a_redelivery_of_parked_events_changes_nothing(pool: PgPool) {
         let (sick, sound) = (account(&pool, 0).await, account(&pool, 0).await);
         poison::add(&pool, sick.0).await;
         for _ in 0..5 {
-            stream.publish(0, &accept(&pool, sick, CREDIT, 1).await).await;
-            stream.publish(0, &accept(&pool, sound, CREDIT, 1).await).await;
+            stream
+                .publish(0, &accept(&pool, sick, CREDIT, 1).await)
+                .await;
+            stream
+                .publish(0, &accept(&pool, sound, CREDIT, 1).await)
+                .await;
         }
         let mut config = stream.config(&pool);
         config.slices.worker_isolation = level;
@@ -194,7 +206,10 @@ async fn a_parked_event_keeps_its_record_untouched(pool: PgPool) {
             .unwrap();
     assert_eq!(Some(&key[..]), event.raw.key());
     assert_eq!(Some(&value[..]), event.raw.value());
-    assert_eq!(headers, serde_json::to_string(&event.raw.headers()).unwrap());
+    assert_eq!(
+        headers,
+        serde_json::to_string(&event.raw.headers()).unwrap()
+    );
     assert_eq!(Some(at), event.raw.recorded_at());
     // Whoever parks it once more is late.
     assert_eq!(park_head(&pool, &event).await, Outcome::Duplicate);
@@ -282,7 +297,8 @@ async fn two_workers_keep_the_order_of_a_queue_and_park_each_event_once(pool: Pg
             apply_in_slices(&workers[1], &events, 11),
         );
         for (number, (first, second)) in first.iter().zip(&second).enumerate() {
-            let new = [first, second].iter().filter(|outcome| ***outcome != Outcome::Duplicate);
+            let outcomes = [first, second].into_iter();
+            let new = outcomes.filter(|outcome| **outcome != Outcome::Duplicate);
             assert_eq!(new.count(), usize::from(number > 0), "{number}");
         }
         let sick = events.iter().step_by(2).map(|event| event.id().0);
@@ -302,7 +318,9 @@ async fn an_error_of_one_event_is_told_as_such_whatever_is_expected(pool: PgPool
     let event = accept(&pool, account, CREDIT, 1).await;
     let before = state(&pool).await;
     for expected in [Expected::New, Expected::Any] {
-        let error = apply_expecting(&pool, &[&event], expected).await.unwrap_err();
+        let error = apply_expecting(&pool, &[&event], expected)
+            .await
+            .unwrap_err();
         assert_eq!(classify(&error), Class::OfOneEvent, "{error}");
         assert_eq!(state(&pool).await, before);
     }

@@ -220,19 +220,21 @@ async fn told_to_end_in_a_slow_attempt_it_still_leaves_its_group(pool: PgPool) {
 }
 
 #[sqlx::test(migrator = "common::db::MIGRATOR")]
-async fn stopped_at_an_event_it_stays_alive_and_unready_and_says_why(pool: PgPool) {
+async fn at_a_record_that_can_never_be_applied_it_says_so_and_goes_on(pool: PgPool) {
     let stream = Stream::new(1).await;
     let offset = stream.publish_garbage(0).await;
     let process = Process::start(&stream, direct_url(&pool)).await;
-    let place = format!("{} partition 0 offset {offset}", stream.topic);
-    eventually("it says where it stopped", async || {
-        let reasons = process.reasons().await;
-        reasons["ledger"]
-            .as_str()
-            .is_some_and(|reason| reason.contains(&place))
+    let expected = [
+        r#"dlq_messages_total{class="undecodable"} 1"#,
+        r#"events_consumed_total{type="transaction.created",status="dead"} 1"#,
+        "worker_standing_still 0",
+    ];
+    eventually("it counts a dead letter", async || {
+        let scrape = process.get("/metrics").await.1;
+        expected.iter().all(|line| scrape.contains(line))
     })
     .await;
-    assert_eq!(process.get("/health").await.0, 200);
+    eventually("it is ready", async || process.is_ready().await).await;
     let (code, log) = process.terminate().await;
     assert_eq!(code, Some(0));
     let error = log
@@ -248,7 +250,8 @@ async fn stopped_at_an_event_it_stays_alive_and_unready_and_says_why(pool: PgPoo
         error["reason"].as_str().unwrap().contains("ce_specversion"),
         "{error}"
     );
-    assert_eq!(stream.committed(0).await, None);
+    assert!(error["dead_letter_id"].is_string(), "{error}");
+    assert_eq!(stream.committed(0).await, Some(1));
 }
 
 #[test]

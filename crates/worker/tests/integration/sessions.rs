@@ -1,10 +1,16 @@
 //! The worker's sessions: what its role may do, how it commits, and how it updates.
 
-use common::db::{ErrorClass, Isolation};
+use common::{
+    db::{ErrorClass, Isolation},
+    types::TransactionId,
+};
 use sqlx::PgPool;
+use uuid::Uuid;
 use worker::{
+    event::Raw,
     failure::{Class, classify},
-    slice::ApplyError,
+    parked::FirstFailure,
+    slice::{self, ApplyError, Inapplicable, Outcome},
 };
 
 use crate::support::*;
@@ -32,6 +38,7 @@ async fn the_workers_role_may_do_all_that_posting_needs_and_no_more(pool: PgPool
     apply(&worker, &events).await.unwrap();
     apply(&worker, &events).await.unwrap();
     assert_books_balance(&pool).await;
+    set_aside(&pool, &worker).await;
     worker::housekeeping::prune(&worker, PATIENCE, std::time::Duration::ZERO, 7)
         .await
         .unwrap();
@@ -55,6 +62,50 @@ async fn the_workers_role_may_do_all_that_posting_needs_and_no_more(pool: PgPool
             .into_owned();
         assert_eq!(code, "42501", "{forbidden}");
     }
+}
+
+/// Parks an event and one behind it, and makes dead letters of a forged one and of one that dies again.
+async fn set_aside(pool: &PgPool, worker: &PgPool) {
+    let account = account(pool, 0).await;
+    let head = accept(pool, account, CREDIT, 1).await;
+    let failure = FirstFailure {
+        error: "it failed".to_owned(),
+        pause: PATIENCE,
+    };
+    let item = items(&[&head]).remove(0);
+    slice::park(worker, PATIENCE, &topics(), &item, &failure)
+        .await
+        .unwrap();
+    let behind = accept(pool, account, CREDIT, 2).await;
+    let mut forged = forge(&behind, |claim| {
+        claim.transaction_id = TransactionId::new();
+    });
+    let outcomes = apply(worker, &[&behind, &forged]).await.unwrap();
+    let dead = Outcome::Dead(Inapplicable::NoSuchTransaction);
+    assert_eq!(outcomes, [Outcome::Parked, dead]);
+
+    let id: Uuid = sqlx::query_scalar("UPDATE dead_letters SET state = 'REPLAYED' RETURNING id")
+        .fetch_one(pool)
+        .await
+        .unwrap();
+    let id = id.to_string();
+    let header = ("dlq.id", Some(id.as_bytes()));
+    forged.raw = Raw::new(forged.raw.key(), forged.raw.value(), &[header], None);
+    assert_eq!(apply(worker, &[&forged]).await.unwrap(), [dead]);
+    assert_eq!(count(pool, "SELECT count(*) FROM dead_letters").await, 1);
+}
+
+#[sqlx::test(migrator = "common::db::MIGRATOR")]
+async fn a_slice_without_parked_accounts_touches_nothing_of_them(pool: PgPool) {
+    let worker = as_role(&pool, "postonce_worker");
+    poison::run(
+        &pool,
+        "REVOKE ALL ON parked_events, dead_letters FROM postonce_worker",
+    )
+    .await;
+    let events = mixed(&pool, 3, 30).await;
+    apply(&worker, &events).await.unwrap();
+    assert_books_balance(&pool).await;
 }
 
 #[sqlx::test(migrator = "common::db::MIGRATOR")]

@@ -25,7 +25,9 @@ async fn given_up(pool: &PgPool) -> (i64, i64) {
 async fn unready_for(worker: &Running, reason: &str) {
     eventually("the ledger is not ready, with the reason", async || {
         let reasons = worker.readiness.reasons();
-        reasons.get("ledger").is_some_and(|told| told.contains(reason))
+        reasons
+            .get("ledger")
+            .is_some_and(|told| told.contains(reason))
     })
     .await;
 }
@@ -57,7 +59,9 @@ async fn what_fails_every_event_gives_up_none_and_all_goes_on_when_it_is_mended(
         let before = stream.committed(0).await;
         poison::run(&pool, break_it).await;
         for _ in 0..3 {
-            stream.publish(0, &accept(&pool, account, CREDIT, 1).await).await;
+            stream
+                .publish(0, &accept(&pool, account, CREDIT, 1).await)
+                .await;
         }
         unready_for(&worker, reason).await;
         assert_eq!(given_up(&pool).await, (0, 0));
@@ -89,7 +93,9 @@ async fn the_same_error_on_many_accounts_in_a_row_is_the_systems_fault(pool: PgP
     for _ in 0..5 {
         let account = account(&pool, 0).await;
         poison::add(&pool, account.0).await;
-        stream.publish(0, &accept(&pool, account, CREDIT, 1).await).await;
+        stream
+            .publish(0, &accept(&pool, account, CREDIT, 1).await)
+            .await;
         accounts.push(account);
     }
     let mut config = stream.config(&pool);
@@ -100,7 +106,10 @@ async fn the_same_error_on_many_accounts_in_a_row_is_the_systems_fault(pool: PgP
     assert_eq!(given_up(&pool).await, (2, 0));
 
     poison::heal(&pool).await;
-    eventually("the others go on", async || balances(&pool, &accounts).await == 3).await;
+    eventually("the others go on", async || {
+        balances(&pool, &accounts).await == 3
+    })
+    .await;
     eventually("it is ready again", async || {
         worker.readiness.reasons().is_empty()
     })
@@ -119,7 +128,9 @@ async fn accounts_that_fail_alike_between_others_that_go_well_are_parked(pool: P
         if number % 3 < 2 {
             poison::add(&pool, account.0).await;
         }
-        stream.publish(0, &accept(&pool, account, CREDIT, 1).await).await;
+        stream
+            .publish(0, &accept(&pool, account, CREDIT, 1).await)
+            .await;
     }
     let mut config = stream.config(&pool);
     config.failures.systemic_failures_max = 3;
@@ -145,7 +156,9 @@ async fn what_can_be_neither_posted_nor_parked_waits_and_is_not_skipped(pool: Pg
     )
     .await;
     for account in [sick, sound] {
-        stream.publish(0, &accept(&pool, account, CREDIT, 1).await).await;
+        stream
+            .publish(0, &accept(&pool, account, CREDIT, 1).await)
+            .await;
     }
     let worker = Running::start(&stream.config(&pool));
     unready_for(&worker, "can be neither applied nor parked").await;
@@ -153,7 +166,10 @@ async fn what_can_be_neither_posted_nor_parked_waits_and_is_not_skipped(pool: Pg
     assert_eq!(stream.committed(0).await, None);
     assert_eq!(given_up(&pool).await, (0, 0));
     poison::run(&pool, "DROP TRIGGER refuse ON parked_events").await;
-    eventually("the other is posted", async || balance(&pool, sound).await == (1, 1)).await;
+    eventually("the other is posted", async || {
+        balance(&pool, sound).await == (1, 1)
+    })
+    .await;
     worker.stop().await;
     assert_eq!(given_up(&pool).await, (1, 0));
     assert_eq!(stream.committed(0).await, Some(2));
@@ -175,7 +191,9 @@ async fn a_slice_that_takes_too_long_is_applied_in_halves(pool: PgPool) {
     )
     .await;
     for _ in 0..60 {
-        stream.publish(0, &accept(&pool, account, CREDIT, 1).await).await;
+        stream
+            .publish(0, &accept(&pool, account, CREDIT, 1).await)
+            .await;
     }
     let mut config = stream.config(&pool);
     config.database.database_statement_timeout_ms = 300;

@@ -3,6 +3,7 @@
 
 pub(crate) mod kafka;
 pub(crate) mod parked;
+pub(crate) mod poison;
 pub(crate) mod proxy;
 mod wait;
 
