@@ -12,6 +12,7 @@ mod access;
 mod auditor;
 mod batch;
 mod dead_letters;
+mod documents;
 mod duplicates;
 mod forgery;
 mod frozen;

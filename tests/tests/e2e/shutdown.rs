@@ -63,9 +63,9 @@ async fn signal_twice(stack: &Stack, service: &Service) {
         .expect("no lock");
     eventually("it waits in the middle of its work", async || {
         let waiting = "SELECT count(*) > 0 FROM pg_stat_activity
-                        WHERE application_name = $1 AND datname = current_database()
+                        WHERE usename = $1 AND datname = current_database()
                           AND wait_event_type = 'Lock'";
-        let waiting = sqlx::query_scalar::<_, bool>(waiting).bind(service.kind().name());
+        let waiting = sqlx::query_scalar::<_, bool>(waiting).bind(service.kind().role().name());
         let waiting = waiting.fetch_one(stack.database.superuser()).await;
         waiting.expect("a count failed").then_some(())
     })
