@@ -13,7 +13,7 @@ const RELIABILITY: &str = include_str!("../../../docs/reliability.md");
 /// What the names of faults begin with.
 const FAULT: &str = "fault: ";
 /// What a row says that has no test.
-const NO_TEST: &str = "no test ";
+const NO_TEST: &str = "no test";
 
 #[test]
 fn every_failure_is_backed_by_tests_that_exist() {
