@@ -90,9 +90,6 @@ CREATE TABLE dead_letters (
     value_sha256     bytea       NOT NULL,
     -- Serves: look-ups by id (a UUIDv7), and the list, newest first.
     CONSTRAINT dead_letters_pkey PRIMARY KEY (id, account_id),
-    -- Serves: a poison record that is delivered again is recorded once.
-    CONSTRAINT dead_letters_once
-        UNIQUE (source_topic, source_partition, source_offset, value_sha256, account_id),
     CONSTRAINT dead_letters_state_known CHECK (state IN ('DEAD', 'REPLAYED', 'DISCARDED')),
     CONSTRAINT dead_letters_class_known CHECK (error_class IN
         ('undecodable', 'unknown_schema_version', 'mismatch', 'retries_exhausted', 'rejected', 'refused_by_broker')),
@@ -100,6 +97,11 @@ CREATE TABLE dead_letters (
     CONSTRAINT dead_letters_value_sha256_length CHECK (octet_length(value_sha256) = 32)
 );
 
+-- Serves: a poison record that is delivered again is recorded once. Genuine events are not among them:
+-- where a record was a mismatch because a restored database lacked its row, its event may yet die.
+CREATE UNIQUE INDEX dead_letters_once
+    ON dead_letters (source_topic, source_partition, source_offset, value_sha256, account_id)
+    WHERE transaction_id IS NULL;
 -- Serves: a genuine event that dies again comes back to its own row.
 CREATE UNIQUE INDEX dead_letters_one_per_event ON dead_letters (event_id, account_id)
     WHERE transaction_id IS NOT NULL;

@@ -269,6 +269,15 @@ impl Stack {
         }
     }
 
+    /// The logs of all services, one after another.
+    pub(crate) fn logs(&self) -> String {
+        let services = self.services.lock().unwrap();
+        let logs = services
+            .iter()
+            .map(|service| format!("---- {}\n{}\n", service.label(), service.log().join("\n")));
+        logs.collect()
+    }
+
     /// Prints the end of each service's log to standard output.
     ///
     /// # Panics

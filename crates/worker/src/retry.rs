@@ -69,6 +69,16 @@ pub enum Step {
     StandingStill,
 }
 
+impl Step {
+    /// Whether it came to nothing, and not by its head's own fault.
+    const fn is_in_vain(self) -> bool {
+        matches!(
+            self,
+            Self::Busy | Self::Collided | Self::Away | Self::StandingStill
+        )
+    }
+}
+
 /// One worker's part in trying parked events again.
 pub struct Retries {
     /// Of one connection, so that retries never wait for one that slices have, or take theirs.
@@ -81,6 +91,9 @@ pub struct Retries {
     failures: Failures,
     /// How many events are tried together next.
     ambition: i64,
+    /// The last step was in vain: the next one begins with any of the due heads, so that the first of
+    /// them does not keep the others.
+    begins_anywhere: bool,
     /// This loop said that it cannot go on.
     stands_still: bool,
 }
@@ -102,6 +115,7 @@ impl Retries {
             database,
             failures,
             ambition: 1,
+            begins_anywhere: false,
             stands_still: false,
         }
     }
@@ -110,8 +124,7 @@ impl Retries {
     pub async fn run(mut self, stop: CancellationToken) {
         let mut in_vain = 0;
         while !stop.is_cancelled() {
-            let step = self.step().await;
-            let backoff = match step {
+            let backoff = match self.step().await {
                 Step::Moved(_) | Step::Divided | Step::Failed | Step::GaveUp => {
                     in_vain = 0;
                     continue;
@@ -154,14 +167,15 @@ impl Retries {
         if is_probe && !self.failures.may_probe() {
             return Step::StandingStill;
         }
-        let tried = self.attempt(is_probe).await;
-        match tried {
+        let step = match self.attempt(is_probe).await {
             Ok(step) => {
                 self.database.set_ready();
                 step
             }
             Err(error) => self.gave_no_answer(&error).await,
-        }
+        };
+        self.begins_anywhere = step.is_in_vain();
+        step
     }
 
     async fn attempt(&mut self, is_probe: bool) -> Result<Step, ApplyError> {
@@ -174,8 +188,7 @@ impl Retries {
             self.goes_on();
             return Ok(Step::Idle(self.next_due().await?));
         }
-        // A probe is any of them: the first may be one that cannot be applied, whatever is mended.
-        let first = if is_probe {
+        let first = if self.begins_anywhere {
             rand::random_range(0..heads.len())
         } else {
             0

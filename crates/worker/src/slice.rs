@@ -114,18 +114,9 @@ async fn apply_new(
 ) -> Result<Option<Vec<Outcome>>, ApplyError> {
     let mut transaction = connection.begin().await?;
     let events = events_of(items);
-    let mut facts = lock_accounts(&mut transaction, &events).await?;
+    let facts = lock_accounts(&mut transaction, &events).await?;
     let locked = Instant::now();
-    let is_queued = |event: &Event| facts.queues.contains(&event.transaction.account_id);
-    let (queued, free): (Vec<&Event>, Vec<&Event>) =
-        events.iter().copied().partition(|event| is_queued(event));
-    facts.transactions = plan::taken_at_their_word(&free);
-    let mut unseen: HashSet<EventId> = free.iter().map(|event| event.id()).collect();
-    if !queued.is_empty() {
-        let read = sql::transactions(&mut transaction, &queued).await?;
-        facts.transactions.extend(read);
-        unseen.extend(open_of(&mut transaction, &queued).await?);
-    }
+    let (facts, unseen) = taken_as_expected(&mut transaction, &events, facts).await?;
     let outcomes = decide(&events, facts, &unseen);
     if outcomes.iter().any(Outcome::is_dead) {
         transaction.rollback().await?;
@@ -157,6 +148,26 @@ async fn apply_new(
         }
     }
     Ok(Some(outcomes))
+}
+
+/// Takes events at their word, and as not closed before; those behind a queue are read, and nothing is if
+/// there are none.
+async fn taken_as_expected(
+    connection: &mut PgConnection,
+    events: &[&Event],
+    mut facts: Facts,
+) -> Result<(Facts, HashSet<EventId>), sqlx::Error> {
+    let is_queued = |event: &Event| facts.queues.contains(&event.transaction.account_id);
+    let (queued, free): (Vec<&Event>, Vec<&Event>) =
+        events.iter().partition(|event| is_queued(event));
+    facts.transactions = plan::taken_at_their_word(&free);
+    let mut unseen: HashSet<EventId> = free.iter().map(|event| event.id()).collect();
+    if !queued.is_empty() {
+        let read = sql::transactions(connection, &queued).await?;
+        facts.transactions.extend(read);
+        unseen.extend(open_of(connection, &queued).await?);
+    }
+    Ok((facts, unseen))
 }
 
 /// Works records off whatever they turn out to be. With a first failure nothing is posted: what would

@@ -46,7 +46,7 @@ enum Command {
         #[arg(long, env = "ROUND", default_value_t = 0)]
         round: usize,
         /// Faults of a round
-        #[arg(long, default_value_t = 20)]
+        #[arg(long, default_value_t = 30)]
         faults_per_round: usize,
     },
     /// One round of fixed faults, and all mutations: what `make test` runs
@@ -114,7 +114,7 @@ async fn main() -> ExitCode {
             true
         }
         Command::Schedule { seed, round } => {
-            for planned in schedule(seed, round, 20) {
+            for planned in schedule(seed, round, 30) {
                 println!(
                     "{:>7} ms  {} ms  {}",
                     planned.at_ms, planned.lasts_ms, planned.fault
@@ -179,9 +179,10 @@ async fn play(plan: Plan, report: &mut Report) -> bool {
         outcome.took.as_secs()
     );
     let clean = outcome.wrongs.is_empty();
-    save("timeline.log", &(outcome.timeline.join("\n") + "\n"));
+    let file = |what: &str| format!("{}-{}-{what}.log", plan.seed, plan.round);
+    save(&file("timeline"), &(outcome.timeline.join("\n") + "\n"));
     if !clean {
-        println!("{}", outcome.timeline.join("\n"));
+        save(&file("services"), &outcome.logs);
         let shown = outcome.wrongs.iter().take(20);
         shown.for_each(|wrong| println!("WRONG: {wrong}"));
         println!(
@@ -260,7 +261,7 @@ fn save(name: &str, text: &str) {
     let folder = env::var_os("CHAOS_REPORT_DIR").map_or_else(|| PathBuf::from("."), PathBuf::from);
     let path = folder.join(name);
     match fs::write(&path, text) {
-        Ok(()) => println!("chaos: wrote {}", path.display()),
+        Ok(()) => {}
         Err(error) => println!("chaos: could not write {}: {error}", path.display()),
     }
 }

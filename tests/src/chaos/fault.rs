@@ -158,7 +158,7 @@ impl Fault {
             Self::Swallow(_) => (2_000, 15_000),
             Self::Delay(_) | Self::Trickle(_) | Self::RebalanceStorm => (4_000, 10_000),
             Self::SecondGroup | Self::Crash(..) => (8_000, 15_000),
-            Self::IdleTransaction => (60_000, 130_000),
+            Self::IdleTransaction => (60_000, 120_000),
             Self::LockedAccount => (1_000, 8_000),
             Self::CutAnswers(_) | Self::Forged | Self::RevokedGrant => (1_000, 5_000),
             Self::Kill(_)

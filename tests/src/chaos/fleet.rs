@@ -135,6 +135,24 @@ impl Fleet {
         }
     }
 
+    /// Replaces whoever still is to crash at a step, and did not come to it.
+    pub(super) async fn disarm(&self) {
+        for post in &self.posts {
+            let mut state = post.state.lock().await;
+            let Some(point) = state.armed else {
+                continue;
+            };
+            match state.working().await.cloned() {
+                Some(service) => {
+                    service.kill().await;
+                    state.clear();
+                    self.count(&format!("crash at {point}"), false);
+                }
+                None => self.bury(&mut state).await,
+            }
+        }
+    }
+
     /// Writes down the end of an instance that nobody killed.
     pub(super) async fn bury(&self, state: &mut State) {
         let Some(service) = state.service.take() else {

@@ -87,6 +87,8 @@ pub struct Outcome {
     pub ends: (usize, usize, usize),
     /// Dead letters that were replayed and discarded at the end.
     pub cleared: (usize, usize),
+    /// What the services wrote, if something is wrong.
+    pub logs: String,
     /// How long it took.
     pub took: Duration,
 }
@@ -108,11 +110,12 @@ pub async fn run(plan: Plan) -> Outcome {
         timeline,
     } = fleet.notes();
     let acknowledged = fleet.stack.book.acknowledged();
-    if wrongs.is_empty() {
+    let logs = if wrongs.is_empty() {
         fleet.stack.stop().await;
+        String::new()
     } else {
-        fleet.stack.print_logs();
-    }
+        fleet.stack.logs()
+    };
     fleet.stack.discard().await;
     Outcome {
         done,
@@ -122,6 +125,7 @@ pub async fn run(plan: Plan) -> Outcome {
         acknowledged,
         ends: (ends.processed, ends.failed, ends.dead_lettered),
         cleared,
+        logs,
         took: began.elapsed(),
     }
 }
@@ -184,6 +188,7 @@ async fn play(fleet: &Fleet, plan: Plan) -> (Ends, (usize, usize)) {
 /// somebody is replayed or discarded, and the books are right again.
 async fn end(fleet: &Fleet, apis: &[Client]) -> (Ends, (usize, usize)) {
     fleet.tell("the faults are over");
+    fleet.disarm().await;
     fleet.bring_back_the_crashed().await;
     fleet.muster().await;
     if let Err(wrong) = verdict::settled(fleet).await {

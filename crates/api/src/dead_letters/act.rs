@@ -52,24 +52,46 @@ pub(super) async fn hold(connection: &mut PgConnection, id: DeadLetterId) -> Res
     })
 }
 
+/// What becomes of a letter in state DEAD.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Act {
+    Replay,
+    Discard,
+}
+
+impl Act {
+    /// As it is recorded.
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Replay => "REPLAY",
+            Self::Discard => "DISCARD",
+        }
+    }
+
+    const fn leaves(self) -> DeadLetterState {
+        match self {
+            Self::Replay => DeadLetterState::Replayed,
+            Self::Discard => DeadLetterState::Discarded,
+        }
+    }
+}
+
 impl Held {
     /// Gives the letter its new state, and records who did it, when and why.
     pub(super) async fn close(
         self,
         connection: &mut PgConnection,
-        state: DeadLetterState,
+        act: Act,
         actor: &Actor,
         reason: Option<&str>,
     ) -> Result<DeadLetter, Problem> {
         let Self {
             letter, account_id, ..
         } = self;
+        let state = act.leaves();
         one(sql::set_state(connection, letter.id, account_id, state).await?)?;
         let action = sql::Action {
-            name: match state {
-                DeadLetterState::Discarded => "DISCARD",
-                DeadLetterState::Dead | DeadLetterState::Replayed => "REPLAY",
-            },
+            name: act.name(),
             actor: &actor.name,
             reason,
             request_id: &actor.request_id,

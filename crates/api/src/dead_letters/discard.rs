@@ -4,8 +4,8 @@ use axum::{Json, extract::State};
 use common::{
     outbox::{self, OutboxEvent},
     types::{
-        AccountId, DeadLetterState, EventId, EventType, FailureReason, Lane, LaneSet,
-        SCHEMA_VERSION, TransactionCreated, TransactionFailed, TransactionId,
+        AccountId, EventId, EventType, FailureReason, Lane, LaneSet, SCHEMA_VERSION,
+        TransactionCreated, TransactionFailed, TransactionId,
     },
 };
 use metrics::{counter, describe_counter};
@@ -17,7 +17,7 @@ use validator::Validate;
 
 use super::{
     act::{
-        self, Held,
+        self, Act, Held,
         sql::{self, Waiting},
     },
     actor::Actor,
@@ -91,12 +91,7 @@ async fn discard(
     let lane = Lane::of(held.account_id);
     let ended = end(&mut transaction, &held, &state.results_topic).await?;
     let letter = held
-        .close(
-            &mut transaction,
-            DeadLetterState::Discarded,
-            actor,
-            Some(reason),
-        )
+        .close(&mut transaction, Act::Discard, actor, Some(reason))
         .await?;
     transaction.commit().await?;
     if let Some(ended) = ended {

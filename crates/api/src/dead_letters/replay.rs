@@ -3,7 +3,7 @@ use std::sync::Arc;
 use axum::{Json, extract::State};
 use common::{
     faults::point,
-    types::{DeadLetterState, FailureReason, Lane, LaneSet},
+    types::{FailureReason, Lane, LaneSet},
 };
 use serde::Deserialize;
 use sqlx::{Connection, PgConnection};
@@ -12,7 +12,7 @@ use utoipa::ToSchema;
 use validator::Validate;
 
 use super::{
-    act::{self, Held, sql},
+    act::{self, Act, Held, sql},
     actor::Actor,
     model::{DeadLetter, DeadLetterId},
 };
@@ -114,6 +114,5 @@ async fn write(
         }
     }
     act::one(sql::send_again(connection, &held.letter, account_id).await?)?;
-    held.close(connection, DeadLetterState::Replayed, actor, reason)
-        .await
+    held.close(connection, Act::Replay, actor, reason).await
 }

@@ -83,14 +83,23 @@ impl Cycle {
         code: RDKafkaErrorCode,
         reason: String,
     ) {
-        let goes_on = is_for_good(code)
-            && match row.kind {
-                Kind::Letter(form) => self.troubles.shorten(lane, row.seq, form),
-                Kind::Event => self.guard.admits(row.topic, row.account_id),
-            };
+        if !is_for_good(code) {
+            return self.stop(lane, row, reason);
+        }
+        let goes_on = match row.kind {
+            Kind::Letter(form) => self.troubles.shorten(lane, row.seq, form),
+            Kind::Event => self.guard.admits(row.topic, row.account_id),
+        };
         if !goes_on {
-            self.stop(lane, row, reason);
-            return;
+            let topic = &self.topics[row.topic];
+            let reason = match row.kind {
+                Kind::Letter(_) => format!("{reason}: not even the shortest form of a dead letter"),
+                Kind::Event => format!(
+                    "{reason}, as those of many accounts were, and {topic} took none in between: \
+                     none becomes a dead letter any more"
+                ),
+            };
+            return self.stop(lane, row, reason);
         }
         self.count_refusal(row);
         if row.kind == Kind::Event {

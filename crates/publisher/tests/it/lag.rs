@@ -10,17 +10,17 @@ use sqlx::PgPool;
 use crate::support::{World, brokers, eventually, payloads};
 
 /// The process's metrics; only tests of this binary that ask for them see them.
-fn metrics() -> &'static Metrics {
+pub(crate) fn metrics() -> &'static Metrics {
     static METRICS: OnceLock<Metrics> = OnceLock::new();
     METRICS.get_or_init(|| common::telemetry::install_metrics().unwrap())
 }
 
-/// The sum of a gauge over the lines that contain a text.
-fn sum(metrics: &Metrics, gauge: &str, text: &str) -> Option<f64> {
+/// The sum of a metric over the lines that contain a text.
+pub(crate) fn sum(metrics: &Metrics, metric: &str, text: &str) -> Option<f64> {
     let rendered = metrics.render();
     let lines = rendered
         .lines()
-        .filter(|line| line.starts_with(gauge) && line.contains(text));
+        .filter(|line| line.starts_with(metric) && line.contains(text));
     let values: Vec<f64> = lines
         .map(|line| line.rsplit(' ').next().unwrap().parse().unwrap())
         .collect();

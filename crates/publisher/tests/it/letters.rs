@@ -201,15 +201,15 @@ async fn a_replay_is_the_record_byte_for_byte_in_its_place_in_the_lane(pool: PgP
     }
 }
 
-/// More letters than one claim takes, in one lane, events between them.
+/// First more letters than one claim takes, then fewer, in one lane, events between them.
 #[sqlx::test(migrator = "common::db::MIGRATOR")]
 async fn many_letters_and_events_of_one_lane_leave_in_its_order(pool: PgPool) {
     let world = World::new(pool);
     let account = account_in(11);
     let [record, ..] = records();
     let (mut letters, mut events) = (Vec::new(), Vec::new());
-    for round in 0..10 {
-        for _ in 0..15 {
+    for (round, count) in [150, 15, 1, 15, 70].into_iter().enumerate() {
+        for _ in 0..count {
             letters.push(bury(&world, account, &world.dead_letters, &record).await);
         }
         events.extend(world.append(account, &payloads(round)).await);

@@ -1,11 +1,15 @@
 use std::slice::from_ref;
 
-use common::types::{AccountId, RecordHeaders};
+use common::{
+    telemetry::Metrics,
+    types::{AccountId, RecordHeaders},
+};
 use rdkafka::Message;
 use sqlx::PgPool;
 use uuid::Uuid;
 
 use crate::{
+    lag::{metrics, sum},
     log::{Log, last_header, record_count},
     support::{
         PARTITIONS, World, account_in, create_topic, delete_topic, eventually, noise, payloads,
@@ -120,9 +124,22 @@ async fn assert_letter(world: &World, account: AccountId, event: Uuid, payload: 
     assert_eq!(last_header(sent, "dlq.original.offset"), None);
 }
 
+/// The records of each topic, and the dead letter.
+fn assert_counted(metrics: &Metrics, world: &World) {
+    for (topic, records) in [(&world.transactions, 122.0), (&world.dead_letters, 1.0)] {
+        let acknowledged = format!(r#"topic="{topic}",result="acknowledged""#);
+        let counted = sum(metrics, "outbox_published_total", &acknowledged);
+        assert_eq!(counted, Some(records), "{topic}");
+    }
+    // Other tests of this process count theirs here, too.
+    let class = r#"class="refused_by_broker""#;
+    assert!(sum(metrics, "dlq_messages_total", class) >= Some(1.0));
+}
+
 /// Rows before and behind one that is too large, in lane 5, and rows in other lanes, two of which
 /// share lane 5's partition.
 async fn becomes_a_letter_and_its_lane_goes_on(world: World, culprit: String) {
+    let metrics = metrics();
     let account = account_in(5);
     let mut events = world.append(account, &payloads(2)).await;
     let [refused] = world.append(account, from_ref(&culprit)).await[..] else {
@@ -150,6 +167,7 @@ async fn becomes_a_letter_and_its_lane_goes_on(world: World, culprit: String) {
     assert_eq!(world.number(&closed).await, 1);
     let suspended = "SELECT count(*) FROM transactions WHERE status <> 'PENDING'";
     assert_eq!(world.number(suspended).await, 1, "no other one");
+    assert_counted(metrics, &world);
     // It is kept as published rows are, and says why it was not sent.
     let told = format!("event_id = '{refused}' AND last_error LIKE '%too large%'");
     assert_eq!(world.count(&told).await, 1);
@@ -429,7 +447,9 @@ async fn refusals_of_many_accounts_in_a_row_stop_their_lanes_and_make_no_more_le
     }
     world.accept_all().await;
     let publisher = world.publisher(&[]);
-    publisher.unready("lanes", "is stopped at outbox seq").await;
+    publisher
+        .unready("lanes", "none becomes a dead letter any more")
+        .await;
     let ten_wait = || async { world.pending().await == 10 };
     eventually("twenty are given up", ten_wait).await;
     eventually("the others were tried again", || async {

@@ -17,6 +17,9 @@ const DEAD_LETTER: &str = "dead_letter";
 
 /// The states of the dead letters that these records say they were, locked, by that and the record's
 /// place. One of another value, or of a transaction, is not theirs.
+///
+/// The ids stand there twice so that the primary key is used by a plan that was made while there were no
+/// dead letters, too.
 pub(super) async fn states(
     connection: &mut PgConnection,
     letters: &[&Letter<'_>],
@@ -35,7 +38,8 @@ pub(super) async fn states(
                ON dead_letters.id = record.id
               AND dead_letters.account_id = record.account_id
               AND dead_letters.value_sha256 = sha256(coalesce(record.value, ''))
-            WHERE dead_letters.transaction_id IS NULL
+            WHERE dead_letters.id = ANY($1)
+              AND dead_letters.transaction_id IS NULL
             ORDER BY dead_letters.id
               FOR NO KEY UPDATE OF dead_letters"#,
         &ids,
@@ -86,6 +90,7 @@ pub(super) async fn insert(
                            recorded_at, error_class, error_stage, error_message, key,
                            value, headers)
              ON CONFLICT (source_topic, source_partition, source_offset, value_sha256, account_id)
+                WHERE transaction_id IS NULL
              DO NOTHING
          RETURNING id",
         topic,
@@ -128,7 +133,8 @@ pub(super) async fn die_again(
                 error_stage = letter.error_stage, error_message = letter.error_message
            FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[])
                 AS letter (id, account_id, error_class, error_stage, error_message)
-          WHERE dead_letters.id = letter.id
+          WHERE dead_letters.id = ANY($1)
+            AND dead_letters.id = letter.id
             AND dead_letters.account_id = letter.account_id
             AND dead_letters.state = 'REPLAYED'
          RETURNING dead_letters.id",

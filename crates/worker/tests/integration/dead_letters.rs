@@ -249,6 +249,48 @@ async fn an_event_whose_row_is_gone_is_a_mismatch_and_closes_no_transaction(pool
 }
 
 #[sqlx::test(migrator = "common::db::MIGRATOR")]
+async fn an_event_that_was_a_mismatch_once_still_gets_its_own_letter(pool: PgPool) {
+    // A restored database lacked its row; then the row came back, and the group was rewound.
+    let mut config = retry_config(&pool, Isolation::Serializable);
+    config.failures.retries_max = 0;
+    config.kafka.dead_letter_rejections = true;
+    let mut retrier = Retrier::new(&config);
+    let account = account(&pool, 0).await;
+    let sick = accept(&pool, account, CREDIT, 66).await;
+    let refused = accept(&pool, account, DEBIT, 5).await;
+    for event in [&sick, &refused] {
+        sqlx::query(
+            "INSERT INTO dead_letters (id, account_id, event_id, source_topic, source_partition,
+                    source_offset, first_failed_at, attempts, error_class, error_stage, error_message,
+                    value, headers,
+                    value_sha256)
+             VALUES (gen_random_uuid(), $1, $2, 'transactions', 3, $3, now(), 1, 'mismatch', 'compare', '',
+                     $4, '[]', sha256($4))",
+        )
+        .bind(account)
+        .bind(event.transaction.transaction_id)
+        .bind(event.place.offset)
+        .bind(serde_json::to_vec(&event.transaction).unwrap())
+        .execute(&pool)
+        .await
+        .unwrap();
+    }
+    poison(&pool, 66).await;
+    park(&pool, &[&sick, &refused], NO_PAUSE).await;
+    retrier.drain().await;
+    let mut classes: Vec<_> = letters(&pool)
+        .await
+        .into_iter()
+        .map(|l| l.error_class)
+        .collect();
+    classes.sort();
+    assert_eq!(
+        classes,
+        ["mismatch", "mismatch", "rejected", "retries_exhausted"]
+    );
+}
+
+#[sqlx::test(migrator = "common::db::MIGRATOR")]
 async fn a_letter_that_cannot_be_written_stops_the_loop_and_loses_nothing(pool: PgPool) {
     let mut config = retry_config(&pool, Isolation::Serializable);
     config.failures.retries_max = 0;

@@ -236,18 +236,23 @@ async fn only_what_is_open_waits_behind_a_queue(pool: PgPool) {
             let head = accept(&pool, sick, CREDIT, 3).await;
             assert_eq!(park_head(&worker, &head).await, Outcome::Parked);
             let waits = accept(&pool, sick, CREDIT, 4).await;
-            let forged = forge(&waits, |claim| claim.amount_cents = 5.try_into().unwrap());
+            let coming = accept(&pool, sick, CREDIT, 5).await;
+            let forged = forge(&coming, |claim| claim.amount_cents = 6.try_into().unwrap());
             let free = accept(&pool, sound, CREDIT, 6).await;
 
-            let slice = [&ended, &given_up, &head, &forged, &waits, &waits, &free];
+            let slice = [&ended, &given_up, &head, &waits, &waits, &free];
             let outcomes = apply_expecting(&worker, &slice, expected).await.unwrap();
             let (duplicate, parked) = (Outcome::Duplicate, Outcome::Parked);
-            let dead = Outcome::Dead(Inapplicable::Amount);
             assert_eq!(
-                outcomes[..6],
-                [duplicate, duplicate, duplicate, dead, parked, duplicate]
+                outcomes[..5],
+                [duplicate, duplicate, duplicate, parked, duplicate]
             );
-            assert!(outcomes[6].posting().is_some());
+            assert!(outcomes[5].posting().is_some());
+            let outcomes = apply_expecting(&worker, &[&forged], expected)
+                .await
+                .unwrap();
+            assert_eq!(outcomes, [Outcome::Dead(Inapplicable::Amount)]);
+            assert_eq!(status(&pool, &coming).await, ("PENDING".to_owned(), None));
             let found = queue(&pool, sick).await;
             assert_eq!(found.len(), 2);
             assert_eq!(found[1], waiting(&waits));

@@ -155,6 +155,52 @@ async fn it_posts_says_so_in_its_metrics_and_ends_cleanly(pool: PgPool) {
 }
 
 #[sqlx::test(migrator = "common::db::MIGRATOR")]
+async fn it_gives_up_what_keeps_failing_and_goes_on_with_the_account(pool: PgPool) {
+    let stream = Stream::new(1).await;
+    let (sick, sound) = (account(&pool, 0).await, account(&pool, 0).await);
+    parked::poison(&pool, 66).await;
+    let bad = accept(&pool, sick, CREDIT, 66).await;
+    let behind = accept(&pool, sick, CREDIT, 1).await;
+    let other = accept(&pool, sound, CREDIT, 1).await;
+    for event in [&bad, &behind, &other] {
+        stream.publish(0, event).await;
+    }
+    let process = Process::start(&stream, direct_url(&pool)).await;
+    eventually("others go on", async || {
+        balance(&pool, sound).await == (1, 1)
+    })
+    .await;
+    eventually("it is given up", async || {
+        balance(&pool, sick).await == (1, 1)
+    })
+    .await;
+    let dead = ("PROCESSING".to_owned(), Some("dead_lettered".to_owned()));
+    assert_eq!(status(&pool, &bad).await, dead);
+    let expected = [
+        r#"events_consumed_total{type="transaction.created",status="parked"} 2"#,
+        r#"events_consumed_total{type="transaction.created",status="applied"} 2"#,
+        r#"worker_retries_total{type="transaction.created"} 5"#,
+        r#"dlq_messages_total{class="retries_exhausted"} 1"#,
+        "# HELP worker_parked_events ",
+    ];
+    eventually("counted", async || {
+        let scrape = process.get("/metrics").await.1;
+        expected.iter().all(|line| scrape.contains(line))
+    })
+    .await;
+    assert!(process.is_ready().await);
+    let (code, log) = process.terminate().await;
+    assert_eq!(code, Some(0));
+    let letter: uuid::Uuid = sqlx::query_scalar("SELECT id FROM dead_letters")
+        .fetch_one(&pool)
+        .await
+        .unwrap();
+    assert!(log.contains(&letter.to_string()), "{log}");
+    assert_eq!(stream.committed(0).await, Some(3));
+    parked::assert_queues_are_whole(&pool).await;
+}
+
+#[sqlx::test(migrator = "common::db::MIGRATOR")]
 async fn it_starts_before_its_database_and_its_topic_are_there(pool: PgPool) {
     let stream = Stream::without_topic();
     let mut proxy = Proxy::to(&pool).await;

@@ -123,7 +123,7 @@ async fn a_head_is_not_tried_before_its_time(pool: PgPool) {
     let mut retrier = Retrier::new(&config);
     let account = account(&pool, 0).await;
     let event = accept(&pool, account, CREDIT, 66).await;
-    park(&pool, &[&event], Duration::from_secs(3_600)).await;
+    park(&pool, &[&event], Duration::from_hours(1)).await;
     let Step::Idle(Some(next_due)) = retrier.retries.step().await else {
         panic!("its time has not come")
     };
@@ -473,9 +473,12 @@ async fn an_account_keeps_its_order_while_slices_park_and_retries_drain(pool: Pg
                 tokio::task::yield_now().await;
             }
         };
-        timeout(PATIENCE, async { tokio::join!(slicing, retrying) })
-            .await
-            .expect("all are applied");
+        timeout(
+            PATIENCE,
+            Box::pin(async { tokio::join!(slicing, retrying) }),
+        )
+        .await
+        .expect("all are applied");
         assert_eq!(entries(&pool, account).await, ids(&events));
         assert_queues_are_whole(&pool).await;
         assert_books_balance(&pool).await;

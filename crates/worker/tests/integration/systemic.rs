@@ -86,6 +86,21 @@ async fn what_fails_every_event_gives_up_none_and_all_goes_on_when_it_is_mended(
 }
 
 #[sqlx::test(migrator = "common::db::MIGRATOR")]
+async fn a_worker_that_stands_still_ends_when_it_is_told_to(pool: PgPool) {
+    let stream = Stream::new(1).await;
+    let account = account(&pool, 0).await;
+    let event = accept(&pool, account, CREDIT, 1).await;
+    stream.publish(0, &event).await;
+    poison::run(&pool, "REVOKE SELECT ON accounts FROM postonce_worker").await;
+    let worker = Running::start(&as_worker(&pool, &stream));
+    unready_for(&worker, "42501").await;
+    worker.stop().await;
+    assert_eq!(stream.members().await, 0);
+    assert_eq!(stream.committed(0).await, None);
+    assert_eq!(status(&pool, &event).await.0, "PENDING");
+}
+
+#[sqlx::test(migrator = "common::db::MIGRATOR")]
 async fn the_same_error_on_many_accounts_in_a_row_is_the_systems_fault(pool: PgPool) {
     poison::prepare(&pool).await;
     let stream = Stream::new(1).await;
