@@ -83,7 +83,7 @@ async fn counts_nothing(stack: &Stack, worker: &Service, traffic: &Traffic) {
     more(tried().await, 1.0).await;
     let (before, since) = (attempts(stack).await, tried().await);
     traffic.flow(40).await;
-    more(since, 2.0).await;
+    more(since, 1.0).await;
     assert_eq!(attempts(stack).await, before, "no attempt is counted");
     let parked = "SELECT count(*) FROM parked_events";
     assert_eq!(stack.database.count(parked).await, 1, "nothing is parked");
