@@ -59,7 +59,7 @@ pub(super) async fn clear(fleet: &Fleet, apis: &[Client]) -> Result<(usize, usiz
         // A copy of a rejection, or a letter whose transaction has ended, cannot be replayed.
         let genuine = letter["transaction_id"].is_string();
         if number % 2 == 0 && genuine {
-            replay_at_once(fleet, apis, letter).await;
+            replay_at_once(fleet, apis, letter).await?;
             counts.0 += 1;
         } else {
             act(&apis[number % apis.len()], letter, "discard").await?;
@@ -69,32 +69,68 @@ pub(super) async fn clear(fleet: &Fleet, apis: &[Client]) -> Result<(usize, usiz
     Ok(counts)
 }
 
-/// Two who replay one letter at the same time: one of them does.
-async fn replay_at_once(fleet: &Fleet, apis: &[Client], letter: &Value) {
+/// Two who replay one letter at the same time: one of them does. A connection that an earlier fault has
+/// broken may make an answer a 503: then they ask again.
+async fn replay_at_once(fleet: &Fleet, apis: &[Client], letter: &Value) -> Result<(), String> {
     let path = path(letter, "replay");
-    let answers = apis.iter().map(|api| {
-        let request = api
-            .request(Method::POST, &path)
-            .json(&json!({ "reason": "mended" }));
-        api.send(request)
-    });
-    let answers = join_all(answers).await.into_iter().flatten();
-    let mut statuses: Vec<_> = answers.map(|answer| answer.status.as_u16()).collect();
-    statuses.sort_unstable();
-    if statuses != [200, 409] {
-        fleet.wrong(format!("{path}, twice at once: {statuses:?}"));
+    let deadline = Instant::now() + PATIENCE;
+    let mut seen = Vec::new();
+    loop {
+        let answers = apis.iter().map(|api| post(api, &path));
+        seen.extend(join_all(answers).await);
+        let clear = seen
+            .iter()
+            .filter(|status| matches!(status, 200 | 409))
+            .count();
+        let done = seen.iter().filter(|status| **status == 200).count();
+        let known = seen
+            .iter()
+            .all(|status| matches!(status, 200 | 409 | 503 | 504));
+        if !known || done > 1 {
+            fleet.wrong(format!("{path}, at once: {seen:?}"));
+            return Ok(());
+        }
+        if clear > 0 {
+            return Ok(());
+        }
+        patient(deadline, &path, &seen).await?;
     }
 }
 
+/// Asks until there is an answer that says what became of it.
 async fn act(api: &Client, letter: &Value, action: &str) -> Result<(), String> {
     let path = path(letter, action);
+    let deadline = Instant::now() + PATIENCE;
+    let mut seen = Vec::new();
+    loop {
+        seen.push(post(api, &path).await);
+        match seen.last() {
+            Some(200) => return Ok(()),
+            // It had been done by a question that was not answered.
+            Some(409) if seen.len() > 1 => return Ok(()),
+            Some(503 | 504) => patient(deadline, &path, &seen).await?,
+            _ => return Err(format!("{path}: {seen:?}")),
+        }
+    }
+}
+
+/// The status of the answer; 503 for a connection that broke.
+async fn post(api: &Client, path: &str) -> u16 {
     let request = api
-        .request(Method::POST, &path)
-        .json(&json!({ "reason": "chaos" }));
+        .request(Method::POST, path)
+        .json(&json!({ "reason": "mended" }));
     match api.send(request).await {
-        Ok(answer) if answer.status == 200 => Ok(()),
-        Ok(answer) => Err(format!("{path}: {} {}", answer.status, answer.body)),
-        Err(error) => Err(format!("{path}: {error}")),
+        Ok(answer) => answer.status.as_u16(),
+        Err(_broken) => 503,
+    }
+}
+
+async fn patient(deadline: Instant, path: &str, seen: &[u16]) -> Result<(), String> {
+    sleep(PAUSE).await;
+    if Instant::now() < deadline {
+        Ok(())
+    } else {
+        Err(format!("{path}: {seen:?}"))
     }
 }
 

@@ -112,15 +112,7 @@ impl Cycle {
         let Some(lane) = Lane::from_number(row.lane) else {
             return;
         };
-        // A mutant leaves rows out for a later cycle, so that younger ones pass them.
-        let left_out = mutated(Mutation::KeepLostLane)
-            && row.seq % 50 == 0
-            && self.flights.lanes().contains(lane);
-        if left_out {
-            self.parts.hinted.hint(LaneSet::from_iter([lane]));
-            return;
-        }
-        if !sight.see(lane) {
+        if self.leaves_out(lane, &row) || !sight.see(lane) {
             return;
         }
         self.first_lane = row.lane;
@@ -133,6 +125,17 @@ impl Cycle {
             let sent = self.send(lane, &row, Route::Main);
             sight.end(self.note_sent(lane, sent));
         }
+    }
+
+    /// A mutant leaves rows out for a later cycle, so that younger ones pass them.
+    fn leaves_out(&self, lane: Lane, row: &PendingRow) -> bool {
+        let left_out = mutated(Mutation::KeepLostLane)
+            && row.seq % 50 == 0
+            && self.flights.lanes().contains(lane);
+        if left_out {
+            self.parts.hinted.hint(LaneSet::from_iter([lane]));
+        }
+        left_out
     }
 
     /// Notes what became of a row; the answer is the lanes that sending stops for.
@@ -225,6 +228,7 @@ impl Cycle {
         self.send_first(lane).await
     }
 
+    /// Sends the first row of a lane in trouble, if it is one of those to be sent alone.
     async fn send_first(&mut self, lane: Lane) -> Result<(), sqlx::Error> {
         let database = self.parts.database.clone();
         let lanes = [lane.number()];

@@ -373,9 +373,21 @@ async fn a_publisher_that_ends_in_the_middle_of_a_refusal_makes_one_letter(pool:
     let events = world.append(account, &[noise(5_000)]).await;
     let behind = world.append(account, &payloads(3)).await;
     world.accept_all().await;
-    // Its last statement but one waits here.
+    // Its last statement before the commit takes the refused row off, and waits here.
+    world
+        .execute(
+            "CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS
+             'BEGIN PERFORM pg_advisory_xact_lock(77, 77); RETURN NEW; END'",
+        )
+        .await;
+    world
+        .execute(
+            "CREATE TRIGGER wait BEFORE UPDATE ON outbox_events FOR EACH ROW
+                    WHEN (NEW.last_error IS NOT NULL) EXECUTE FUNCTION wait()",
+        )
+        .await;
     let mut held = world.pool.begin().await.unwrap();
-    sqlx::query("LOCK TABLE processed_events IN EXCLUSIVE MODE")
+    sqlx::query("SELECT pg_advisory_xact_lock(77, 77)")
         .execute(&mut *held)
         .await
         .unwrap();

@@ -330,3 +330,59 @@ async fn an_error_of_one_event_is_told_as_such_whatever_is_expected(pool: PgPool
         assert_eq!(state(&pool).await, before);
     }
 }
+
+#[sqlx::test(migrator = "common::db::MIGRATOR")]
+async fn members_whose_connections_die_lose_and_reorder_nothing_that_is_parked(pool: PgPool) {
+    poison::prepare(&pool).await;
+    for level in LEVELS {
+        let stream = Stream::new(4).await;
+        let mut accounts = Vec::new();
+        for _ in 0..4 {
+            accounts.push(account(&pool, 0).await);
+        }
+        let mut events = Vec::new();
+        for number in 0..200 {
+            events.push(accept(&pool, accounts[number % 4], CREDIT, 1).await);
+        }
+        // Of the first two accounts the eleventh event each.
+        for culprit in [40, 41] {
+            poison::add(&pool, events[culprit].id().0).await;
+        }
+        let mut config = stream.config(&pool);
+        config.slices.worker_isolation = level;
+        config.slices.slice_events_max = 7;
+        let members = [Running::start(&config), Running::start(&config)];
+        for (number, event) in events.iter().enumerate() {
+            let partition = i32::try_from(number % 4).unwrap();
+            stream.publish(partition, event).await;
+            if number % 20 == 0 {
+                sqlx::query(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+                      WHERE datname = current_database() AND application_name = 'worker'",
+                )
+                .execute(&pool)
+                .await
+                .unwrap();
+            }
+        }
+        eventually("each is posted or parked", async || {
+            let mut done = i64::from(parked_count(&pool, accounts[0]).await);
+            done += i64::from(parked_count(&pool, accounts[1]).await);
+            done + balances(&pool, &accounts).await == 200
+        })
+        .await;
+        for member in members {
+            member.stop().await;
+        }
+        for (number, account) in accounts.iter().enumerate() {
+            let posted = if number < 2 { 10 } else { 50 };
+            assert_eq!(balance(&pool, *account).await, (posted, posted));
+            let own = events.iter().skip(number).step_by(4);
+            let behind = own.skip(usize::try_from(posted).unwrap());
+            let found = queue(&pool, *account).await;
+            let found = found.iter().map(|parked| parked.event_id);
+            assert!(found.eq(behind.map(|event| event.id().0)), "{number}");
+        }
+        assert_books_balance(&pool).await;
+    }
+}
