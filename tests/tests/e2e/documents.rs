@@ -62,6 +62,49 @@ fn the_list_of_mutations_is_the_suites() {
     assert_eq!(listed("## The suite can fail"), suite);
 }
 
+#[test]
+fn what_is_seen_of_failures_is_what_the_services_say() {
+    let root = root().join("crates");
+    let texts = sources(&root).into_iter().map(|source| text_of(&source));
+    let said = texts.collect::<String>();
+    let mut seen = (0, 0);
+    for row in rows_of(FAILURES) {
+        let shown = row[2];
+        for metric in quoted(shown).into_iter().filter_map(metric) {
+            assert!(
+                said.contains(&format!("\"{metric}\"")),
+                "no metric {metric}"
+            );
+            seen.0 += 1;
+        }
+        for line in shown.split('"').skip(1).step_by(2).filter_map(fixed_part) {
+            assert!(said.contains(line), "no service says: {line}");
+            seen.1 += 1;
+        }
+    }
+    assert!(seen.0 > 30 && seen.1 > 15, "{seen:?} were found");
+}
+
+/// The metric that a text names, with or without labels.
+fn metric(text: &str) -> Option<&str> {
+    let name = text.split('{').next()?;
+    let ends = ["_total", "_seconds", "_still", "_lag", "_depth", "_owned"];
+    let is_metric = ends.iter().any(|end| name.ends_with(end));
+    let ends = [
+        "worker_parked_events",
+        "outbox_pending_events",
+        "outbox_table_bytes",
+    ];
+    (is_metric || ends.contains(&name)).then_some(name)
+}
+
+/// The beginning of a line, up to what differs from one time to the next, where that is enough to go by.
+fn fixed_part(line: &str) -> Option<&str> {
+    let end = line.find(|c: char| c == '…' || c.is_ascii_digit() || c.is_ascii_uppercase());
+    let fixed = line[..end.unwrap_or(line.len())].trim_end_matches([' ', ':']);
+    (fixed.len() >= 9).then_some(fixed)
+}
+
 /// The kinds of faults that schedules deal.
 fn faults() -> BTreeSet<String> {
     let planned = schedule(1, 0, 200).into_iter();
@@ -109,17 +152,24 @@ fn quoted(text: &str) -> Vec<&str> {
 
 /// The names of all tests of the workspace.
 fn tests() -> BTreeSet<String> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .expect("a workspace");
     let mut tests = BTreeSet::new();
     for folder in ["crates", "tests"] {
-        for source in sources(&root.join(folder)) {
-            let text = fs::read_to_string(&source).expect("a source that cannot be read");
-            tests.extend(tests_of(&text).map(str::to_owned));
+        for source in sources(&root().join(folder)) {
+            tests.extend(tests_of(&text_of(&source)).map(str::to_owned));
         }
     }
     tests
+}
+
+fn root() -> &'static Path {
+    let package = Path::new(env!("CARGO_MANIFEST_DIR"));
+    package.parent().expect("a workspace")
+}
+
+/// A source, with the parts of texts that go over several lines put together.
+fn text_of(source: &Path) -> String {
+    let text = fs::read_to_string(source).expect("a source that cannot be read");
+    text.split("\\\n").map(str::trim_start).collect()
 }
 
 fn sources(folder: &Path) -> Vec<PathBuf> {
