@@ -204,7 +204,7 @@ async fn on_line(
     spoil: impl FnOnce(&Proxy),
 ) -> Result<Done, String> {
     let connections = fleet.line(link);
-    let Some(_turn) = connections.turn() else {
+    let Some(_turn) = connections.turn().await else {
         return Ok(Done::Skipped);
     };
     spoil(&connections.proxy);

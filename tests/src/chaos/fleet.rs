@@ -18,8 +18,8 @@ use crate::{
     stack::Stack,
 };
 
-/// How long a fault waits for an instance that another fault works on.
-const TURN_MAX: Duration = Duration::from_secs(5);
+/// How long a fault waits for an instance, or for connections, that another fault works on.
+const TURN_MAX: Duration = Duration::from_secs(10);
 /// How long an instance may take until it listens: its database may be away meanwhile.
 const LISTEN_MAX: Duration = Duration::from_mins(1);
 /// How many lines of an instance's log a report shows.
@@ -290,8 +290,9 @@ impl Line {
         }
     }
 
-    pub(super) fn turn(&self) -> Option<MutexGuard<'_, ()>> {
-        self.turn.try_lock().ok()
+    /// Waits for the right to spoil these connections; not for long.
+    pub(super) async fn turn(&self) -> Option<MutexGuard<'_, ()>> {
+        timeout(TURN_MAX, self.turn.lock()).await.ok()
     }
 }
 
