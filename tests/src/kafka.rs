@@ -2,7 +2,7 @@ use std::{env, time::Duration};
 
 use rdkafka::{
     ClientConfig, Message, Offset, TopicPartitionList,
-    admin::{AdminClient, AdminOptions},
+    admin::{AdminClient, AdminOptions, AlterConfig, ResourceSpecifier},
     client::DefaultClientContext,
     consumer::{BaseConsumer, CommitMode, Consumer},
     error::KafkaResult,
@@ -216,6 +216,19 @@ impl Kafka {
                 .then_some(())
         })
         .await;
+    }
+
+    /// Sets one of a topic's own settings.
+    ///
+    /// # Panics
+    /// If the broker does not take it.
+    pub async fn set_topic(&self, topic: &str, name: &str, value: &str) {
+        let admin: AdminClient<DefaultClientContext> = self.config().create().unwrap();
+        let change = AlterConfig::new(ResourceSpecifier::Topic(topic)).set(name, value);
+        let options = AdminOptions::new().request_timeout(Some(PATIENCE));
+        let changed = admin.alter_configs([&change], &options).await.unwrap();
+        let refused = changed.into_iter().find_map(Result::err);
+        assert!(refused.is_none(), "{topic}: {refused:?}");
     }
 
     /// Removes topics; one that was never made is no matter.

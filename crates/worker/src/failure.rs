@@ -115,7 +115,15 @@ pub fn describe(error: &ApplyError) -> String {
 /// An error and its causes, on one line.
 pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(error.source(), |cause| cause.source());
-    causes.fold(error.to_string(), |told, cause| format!("{told}: {cause}"))
+    causes.fold(error.to_string(), |told, cause| {
+        let cause = cause.to_string();
+        // Errors of sqlx repeat what their causes say.
+        if told.ends_with(&cause) {
+            told
+        } else {
+            format!("{told}: {cause}")
+        }
+    })
 }
 
 /// A text as a column takes it: bounded, and without NUL, which JSON can bring and PostgreSQL's text
@@ -202,6 +210,19 @@ mod tests {
         assert_eq!(one, other);
         assert_eq!(one, "no account #-#-#-#-#: # cents too few");
         assert_ne!(generalized("no account 1"), generalized("no currency 1"));
+    }
+
+    #[test]
+    fn a_cause_is_told_once() {
+        let silent = std::io::Error::new(std::io::ErrorKind::TimedOut, "silent");
+        let told = chain(&sqlx::Error::Io(silent));
+        assert_eq!(told.matches("silent").count(), 1, "{told}");
+        let value = serde_json::from_str::<i32>("x").unwrap_err();
+        let told = chain(&crate::event::Undecodable::Value(value));
+        assert!(
+            told.starts_with("the value is unreadable: expected value"),
+            "{told}"
+        );
     }
 
     #[test]
