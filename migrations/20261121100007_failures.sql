@@ -107,8 +107,11 @@ CREATE UNIQUE INDEX dead_letters_one_per_event ON dead_letters (event_id, accoun
     WHERE transaction_id IS NOT NULL;
 -- Serves: GET /v1/dead-letters?account_id=…, newest first.
 CREATE INDEX dead_letters_of_account ON dead_letters (account_id, id DESC);
--- Serves: GET /v1/dead-letters?state=DEAD, and a replay by filter, oldest first.
+-- Serves: GET /v1/dead-letters?state=DEAD, and a replay of many of all accounts, oldest first.
 CREATE INDEX dead_letters_open ON dead_letters (id) WHERE state = 'DEAD';
+-- Serves: a replay of many of one account, oldest first, however many of its letters are closed: the
+-- nil account collects all that nobody can read.
+CREATE INDEX dead_letters_open_of_account ON dead_letters (account_id, id) WHERE state = 'DEAD';
 
 -- Who did what to a dead letter, when and why; append-only.
 CREATE TABLE dead_letter_actions (

@@ -38,6 +38,8 @@ pub struct AppState {
     pub server: server::ServerSettings,
     /// Tells the publisher which lanes have something to send.
     pub wake_up: WakeUp,
+    /// Where new transactions' events go; with the results' topic, all that a replay may send to.
+    pub transactions_topic: String,
     /// Where the event of a discarded transaction goes.
     pub results_topic: String,
     /// How many rows one page may look at.

@@ -91,6 +91,7 @@ impl Service {
             bodies: BodyRoom::new(settings.server.http_bodies_bytes_max),
             server: settings.server,
             wake_up,
+            transactions_topic: settings.transactions_topic.clone(),
             results_topic: settings.results_topic.clone(),
             list_examined_rows_max: settings.list_examined_rows_max,
         };

@@ -188,13 +188,17 @@ fn meant<'a>(
         .filter(move |letter| filter.means(letter, until))
 }
 
-/// Somebody else was here, or the transaction was final: the others can be replayed all the same.
+/// Somebody else was here, the transaction was final, or the topic has another name now: the others
+/// can be replayed all the same.
 fn skipped(id: DeadLetterId, problem: Problem) -> Result<SkippedDeadLetter, Problem> {
     match problem.code() {
-        code @ (Code::DeadLetterNotDead | Code::TransactionFinal) => Ok(SkippedDeadLetter {
-            id,
-            code: code.as_str(),
-        }),
+        code
+        @ (Code::DeadLetterNotDead | Code::DeadLetterTopicUnknown | Code::TransactionFinal) => {
+            Ok(SkippedDeadLetter {
+                id,
+                code: code.as_str(),
+            })
+        }
         _ => Err(problem),
     }
 }

@@ -39,6 +39,7 @@ pub(crate) struct ReplayDeadLetter {
 /// Needs the scope `operate`. The record is sent again, key, value and headers untouched, to the topic it came from, behind
 /// whatever waits there. Its transaction is PROCESSING without a reason until it ends. The event's id stays the same, so it
 /// is applied once, however often it is replayed. Where it cannot be applied this time either, it comes back to this letter.
+/// A topic that the service's settings do not name any more is not sent to: the letter stays DEAD.
 #[utoipa::path(
     post,
     path = "/v1/dead-letters/{id}/replay",
@@ -82,7 +83,7 @@ pub(super) async fn replay(
     let mut transaction = connection.begin().await?;
     let held = act::hold(&mut transaction, id).await?;
     let lane = Lane::of(held.account_id);
-    let letter = write(&mut transaction, held, actor, reason).await?;
+    let letter = write(state, &mut transaction, held, actor, reason).await?;
     point("api.replay_before_commit");
     transaction.commit().await?;
     point("api.replay_after_commit");
@@ -92,19 +93,15 @@ pub(super) async fn replay(
 }
 
 async fn write(
+    state: &AppState,
     connection: &mut PgConnection,
     held: Held,
     actor: &Actor,
     reason: Option<&str>,
 ) -> Result<DeadLetter, Problem> {
+    check(state, &held)?;
     let account_id = held.account_id;
     if let Some((transaction_id, transaction)) = &held.transaction {
-        if transaction.status.is_final() {
-            return Err(Problem::new(Code::TransactionFinal).detail(format!(
-                "The transaction is {}, which is final: nothing is left to apply. Discard the dead letter.",
-                transaction.status
-            )));
-        }
         // Its own event alone: a forged record claims the id of somebody else's and opens nothing.
         if let Some(event_id) = held.letter.event_id {
             sql::open_event(connection, event_id, account_id).await?;
@@ -115,4 +112,26 @@ async fn write(
     }
     act::one(sql::send_again(connection, &held.letter, account_id).await?)?;
     held.close(connection, Act::Replay, actor, reason).await
+}
+
+/// Whether a letter's record may be sent again.
+fn check(state: &AppState, held: &Held) -> Result<(), Problem> {
+    if let Some((_, transaction)) = &held.transaction
+        && transaction.status.is_final()
+    {
+        return Err(Problem::new(Code::TransactionFinal).detail(format!(
+            "The transaction is {}, which is final: nothing is left to apply. Discard the dead letter.",
+            transaction.status
+        )));
+    }
+    // A publisher stops at a row for a topic that it does not know, and all of the lane waits behind it.
+    let topic = &held.letter.source_topic;
+    let (transactions, results) = (&state.transactions_topic, &state.results_topic);
+    if topic == transactions || topic == results {
+        return Ok(());
+    }
+    Err(Problem::new(Code::DeadLetterTopicUnknown).detail(format!(
+        "The dead letter's record is from topic {topic}, which is neither TRANSACTIONS_TOPIC ({transactions}) nor \
+         RESULTS_TOPIC ({results}): give one of them that name again, or discard the dead letter."
+    )))
 }

@@ -63,7 +63,9 @@ problems! {
     GetTransaction: [InvalidPath, TransactionNotFound, Timeout];
     ListDeadLetters: [InvalidQuery, Timeout];
     GetDeadLetter: [InvalidPath, DeadLetterNotFound, Timeout];
-    ReplayDeadLetter: BODY [InvalidPath, DeadLetterNotFound, DeadLetterNotDead, TransactionFinal, Timeout];
+    ReplayDeadLetter: BODY [
+        InvalidPath, DeadLetterNotFound, DeadLetterNotDead, DeadLetterTopicUnknown, TransactionFinal, Timeout
+    ];
     DiscardDeadLetter: BODY [InvalidPath, DeadLetterNotFound, DeadLetterNotDead, Timeout];
     ReplayDeadLetters: BODY [Timeout];
 }

@@ -106,7 +106,11 @@ fn words(schema_type: impl Into<SchemaType>) -> ObjectBuilder {
 
 /// Why a letter was left out of a replay of many: codes of problems.
 pub(crate) fn skip_code() -> ObjectBuilder {
-    let codes = [Code::DeadLetterNotDead, Code::TransactionFinal];
+    let codes = [
+        Code::DeadLetterNotDead,
+        Code::DeadLetterTopicUnknown,
+        Code::TransactionFinal,
+    ];
     ObjectBuilder::new()
         .schema_type(Type::String)
         .description(Some(

@@ -103,6 +103,10 @@ codes! {
     /// Somebody has replayed or discarded it.
     DeadLetterNotDead = "dead_letter_not_dead", CONFLICT, "The dead letter is not DEAD",
         "The dead letter is REPLAYED: only a DEAD one can be replayed or discarded.";
+    /// No publisher would send its replay, and the account's lane would wait behind it.
+    DeadLetterTopicUnknown = "dead_letter_topic_unknown", CONFLICT, "The dead letter's topic is not known any more",
+        "The dead letter's record is from topic payments, which is neither TRANSACTIONS_TOPIC (transactions) nor RESULTS_TOPIC \
+         (transactions.results): give one of them that name again, or discard the dead letter.";
     /// Nothing is left that a replay could apply.
     TransactionFinal = "transaction_final", CONFLICT, "The dead letter's transaction is final",
         "The transaction is FAILED, which is final: nothing is left to apply. Discard the dead letter.";

@@ -266,6 +266,37 @@ async fn what_claims_no_account_and_what_was_a_result_goes_back_where_it_came_fr
 }
 
 #[sqlx::test(migrator = "common::db::MIGRATOR")]
+async fn a_letter_whose_topic_was_renamed_is_not_replayed(pool: PgPool) {
+    let renamed = ["--transactions-topic=payments", "--results-topic=outcomes"];
+    let api = Api::with(pool, &renamed).await;
+    // Its record stood on topic transactions.
+    let letter = api.dead_lettered().await;
+    let before = api.transaction(letter.transaction_id).await;
+    let problem = api.replay(&letter).await;
+    let problem = problem.assert_problem(409, "dead_letter_topic_unknown");
+    let detail = problem["detail"].as_str().unwrap();
+    for named in ["topic transactions,", "(payments)", "(outcomes)", "discard"] {
+        assert!(detail.contains(named), "{detail}");
+    }
+    assert_eq!(api.sent().await, [], "a publisher's lane would stop there");
+    assert_eq!(api.get(&letter.path()).await.json()["state"], "DEAD");
+    assert_eq!(api.transaction(letter.transaction_id).await, before);
+    let closed = api.count("processed_events").await;
+    assert_eq!(closed, 1, "its event stays closed");
+
+    assert_eq!(api.discard(&letter).await.status, 200);
+    for source_topic in ["payments", "outcomes"] {
+        let letter = Letter {
+            source_topic,
+            ..Letter::unreadable()
+        };
+        let letter = letter.die(&api.pool).await;
+        assert_eq!(api.replay(&letter).await.status, 200);
+    }
+    api.end().await;
+}
+
+#[sqlx::test(migrator = "common::db::MIGRATOR")]
 async fn a_discard_ends_the_transaction_and_tells_of_it(pool: PgPool) {
     let api = Api::with(pool, &["--results-topic=results"]).await;
     let letter = api.dead_lettered().await;

@@ -2,7 +2,10 @@ use serde_json::{Value, json};
 use sqlx::PgPool;
 use uuid::Uuid;
 
-use crate::{harness::Api, letters::Letter};
+use crate::{
+    harness::{Api, eventually},
+    letters::Letter,
+};
 
 const PATH: &str = "/v1/dead-letters/replay";
 
@@ -163,6 +166,78 @@ async fn a_letter_that_cannot_be_replayed_does_not_hold_up_the_others(pool: PgPo
     );
     assert_eq!(state(&api, &free).await, "REPLAYED");
     api.end().await;
+}
+
+#[sqlx::test(migrator = "common::db::MIGRATOR")]
+async fn a_letter_whose_topic_was_renamed_is_skipped(pool: PgPool) {
+    let api = Api::new(pool).await;
+    let renamed = Letter {
+        source_topic: "payments",
+        ..Letter::unreadable()
+    };
+    let renamed = renamed.die(&api.pool).await;
+    let free = Letter::unreadable().die(&api.pool).await;
+    let until = post(&api, &json!({ "dry_run": true })).await["until"].clone();
+    let done = post(&api, &json!({ "dry_run": false, "until": until })).await;
+    assert_eq!(
+        done["skipped"],
+        json!([{ "id": renamed.id, "code": "dead_letter_topic_unknown" }])
+    );
+    assert_eq!(done["replayed"], 1);
+    assert_eq!(state(&api, &renamed).await, "DEAD");
+    assert_eq!(state(&api, &free).await, "REPLAYED");
+    api.end().await;
+}
+
+/// Closed letters of the nil account, and open ones of others.
+async fn insert_a_crowd_beside_the_nil_accounts_open_letters(pool: &PgPool) {
+    sqlx::raw_sql(
+        "INSERT INTO dead_letters (id, account_id, state, source_topic, source_partition, source_offset, attempts,
+                error_class, error_stage, error_message, headers, value_sha256)
+         SELECT gen_random_uuid(), CASE WHEN n > 5000 THEN '00000000-0000-0000-0000-000000000000' ELSE gen_random_uuid() END,
+                CASE WHEN n > 5000 THEN 'REPLAYED' ELSE 'DEAD' END,
+                'transactions', 0, n, 1, 'undecodable', 'decode', 'm', '[]', sha256('')
+           FROM generate_series(1, 25000) n;
+         ANALYZE dead_letters",
+    )
+    .execute(pool)
+    .await
+    .unwrap();
+}
+
+/// How many letters were read, by whichever way, by sessions that have ended.
+async fn letters_read(pool: &PgPool) -> i64 {
+    let sessions = "SELECT count(*) FROM pg_stat_activity
+                     WHERE datname = current_database() AND application_name = 'postonce-api'";
+    eventually("the sessions end", async || {
+        let sessions = sqlx::query_scalar::<_, i64>(sessions);
+        sessions.fetch_one(pool).await.unwrap() == 0
+    })
+    .await;
+    let read = "SELECT seq_tup_read + idx_tup_fetch FROM pg_stat_user_tables WHERE relname = 'dead_letters'";
+    sqlx::query_scalar(read).fetch_one(pool).await.unwrap()
+}
+
+#[sqlx::test(migrator = "common::db::MIGRATOR")]
+async fn a_replay_by_account_reads_none_of_its_closed_letters(pool: PgPool) {
+    // Sessions get there by themselves after some runs: a plan for whatever account may come.
+    let generic =
+        "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET plan_cache_mode = force_generic_plan',
+                   current_database()); END $$";
+    sqlx::raw_sql(generic).execute(&pool).await.unwrap();
+    for _ in 0..5 {
+        Letter::unreadable().die(&pool).await;
+    }
+    insert_a_crowd_beside_the_nil_accounts_open_letters(&pool).await;
+    let before = letters_read(&pool).await;
+    let api = Api::new(pool.clone()).await;
+    assert_eq!(
+        replay_all(&api, &json!({ "account_id": Uuid::nil() })).await,
+        [5]
+    );
+    api.end().await;
+    let read = letters_read(&pool).await - before;
+    assert!((5..500).contains(&read), "{read} letters were read");
 }
 
 #[sqlx::test(migrator = "common::db::MIGRATOR")]
