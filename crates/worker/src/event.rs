@@ -119,7 +119,7 @@ fn transaction(
     }
     let value = value.ok_or(Undecodable::NoValue)?;
     let transaction: TransactionCreated =
-        serde_json::from_slice(value).map_err(|error| unreadable(value, error))?;
+        serde_json::from_slice(value).map_err(|error| unreadable(value, &error))?;
     if transaction.schema_version != SCHEMA_VERSION {
         return Err(Undecodable::SchemaVersion(transaction.schema_version));
     }
@@ -139,7 +139,7 @@ fn transaction(
 }
 
 /// A value of an unknown version need not have our fields; then the version is the reason to tell.
-fn unreadable(value: &[u8], error: serde_json::Error) -> Undecodable {
+fn unreadable(value: &[u8], error: &serde_json::Error) -> Undecodable {
     #[derive(Deserialize)]
     struct Versioned {
         schema_version: u32,
@@ -148,7 +148,7 @@ fn unreadable(value: &[u8], error: serde_json::Error) -> Undecodable {
         Ok(Versioned { schema_version }) if schema_version != SCHEMA_VERSION => {
             Undecodable::SchemaVersion(schema_version)
         }
-        _ => Undecodable::Value(Flaw::of(&error)),
+        _ => Undecodable::Value(Flaw::of(error)),
     }
 }
 
