@@ -213,14 +213,15 @@ mod tests {
         assert_ne!(generalized("no account 1"), generalized("no currency 1"));
     }
 
+    #[derive(Debug, thiserror::Error)]
+    #[error("outer")]
+    struct Outer(#[source] std::io::Error);
+
     #[test]
     fn a_cause_is_told_once() {
         let silent = std::io::Error::new(std::io::ErrorKind::TimedOut, "silent");
         let told = chain(&sqlx::Error::Io(silent));
         assert_eq!(told.matches("silent").count(), 1, "{told}");
-        #[derive(Debug, thiserror::Error)]
-        #[error("outer")]
-        struct Outer(#[source] std::io::Error);
         let inner = std::io::Error::new(std::io::ErrorKind::TimedOut, "inner");
         assert_eq!(chain(&Outer(inner)), "outer: inner");
     }
