@@ -7,7 +7,9 @@
 //! given up, and the queue goes on without it.
 //!
 //! The queues are rows, so a restart loses nothing, and any number of workers share them: whoever holds
-//! an account's lock has its queue, and nobody waits for it.
+//! an account's lock has its queue. Nobody waits for it, unless it is always somebody else's: slices of a
+//! busy account hold its lock nearly all the time, to park more behind the queue that keeps them from
+//! applying it.
 
 mod attempt;
 mod dead_letter;
@@ -18,11 +20,11 @@ mod sql;
 
 use std::time::Duration;
 
-use attempt::{Attempt, Done};
+use attempt::{Attempt, Done, Manner};
 use common::{
     db::{DatabaseSettings, bounded},
     outbox::WakeUp,
-    types::DeadLetterClass,
+    types::{AccountId, DeadLetterClass},
 };
 use queue::Head;
 use sqlx::{Connection, PgConnection, PgPool};
@@ -43,6 +45,12 @@ use crate::{
 const ATTEMPT_MAX: Duration = Duration::from_secs(10);
 /// How many due heads are looked at, at least: others may hold the accounts of the first ones.
 const LOOK_MIN: i64 = 64;
+/// How often in a row the longest due head's account is passed by, because others hold it, before it is
+/// waited for.
+const PASSED_BY_MAX: u32 = 3;
+/// How many full slices are taken at once from a queue whose account had to be waited for: slices and
+/// retries take turns there, and each slice parks at most one, so the queue comes to its end.
+const SLICES_PER_TURN: i64 = 4;
 /// How long it is waited at most before heads are looked for again: other workers park events, too.
 const POLL: Duration = Duration::from_secs(1);
 
@@ -94,6 +102,8 @@ pub struct Retries {
     /// The last step was in vain: the next one begins with any of the due heads, so that the first of
     /// them does not keep the others.
     begins_anywhere: bool,
+    /// How often in a row the longest due head's account was passed by.
+    passed_by: u32,
     /// This loop said that it cannot go on.
     stands_still: bool,
 }
@@ -116,6 +126,7 @@ impl Retries {
             failures,
             ambition: 1,
             begins_anywhere: false,
+            passed_by: 0,
             stands_still: false,
         }
     }
@@ -193,11 +204,19 @@ impl Retries {
         } else {
             0
         };
-        let (kafka, ambition) = (&self.kafka, self.ambition);
+        let (kafka, manner) = (&self.kafka, self.manner());
+        let events_max = self.events_max(manner);
         let attempt = bounded(&self.pool, ATTEMPT_MAX, async |connection| {
-            attempt::attempt(connection, kafka, &heads[first..], ambition).await
+            attempt::attempt(connection, kafka, &heads[first..], events_max, manner).await
         });
-        match attempt.await? {
+        let attempt = attempt.await?;
+        let longest_due = heads.first().filter(|_| first == 0);
+        self.count_passing_by(
+            manner,
+            longest_due.map(|head| head.account),
+            attempt.first(),
+        );
+        match attempt {
             Attempt::Busy => Ok(Step::Busy),
             Attempt::Done(done) => Ok(self.moved(&done)),
             Attempt::WithoutRow { events } => self.found_no_row(&events, is_probe).await,
@@ -205,8 +224,46 @@ impl Retries {
         }
     }
 
+    /// Whether it is time to wait for the account of one head.
+    const fn manner(&self) -> Manner {
+        if self.passed_by < PASSED_BY_MAX {
+            Manner::PassBy
+        } else {
+            Manner::Wait
+        }
+    }
+
+    /// How many events an attempt takes.
+    fn events_max(&self, manner: Manner) -> i64 {
+        match manner {
+            Manner::PassBy => self.ambition.min(self.slice_events_max),
+            Manner::Wait => self.ambition,
+        }
+    }
+
+    /// Counts how often in a row the longest due head was passed by: its account, if the attempt began
+    /// with it, and the account whose events were tried first.
+    fn count_passing_by(
+        &mut self,
+        manner: Manner,
+        longest_due: Option<AccountId>,
+        tried: Option<AccountId>,
+    ) {
+        self.passed_by = match (manner, longest_due, tried) {
+            // Its slices go on: one look at the others, and it is waited for again.
+            (Manner::Wait, _, Some(_)) => PASSED_BY_MAX - 1,
+            // Whoever has it hangs: the others have their turns first.
+            (Manner::Wait, _, None) => 0,
+            (Manner::PassBy, Some(account), Some(first)) if account == first => 0,
+            (Manner::PassBy, Some(_), _) | (Manner::PassBy, _, None) => self.passed_by + 1,
+            (Manner::PassBy, None, Some(_)) => self.passed_by,
+        };
+    }
+
     async fn look(&self) -> Result<Vec<Head>, ApplyError> {
-        let heads_max = self.ambition.max(LOOK_MIN);
+        let heads_max = self
+            .ambition
+            .clamp(LOOK_MIN, self.slice_events_max.max(LOOK_MIN));
         self.read(async |connection| sql::due_heads(connection, heads_max).await)
             .await
     }
@@ -235,7 +292,8 @@ impl Retries {
     fn moved(&mut self, done: &Done) -> Step {
         self.goes_on();
         self.failures.posted();
-        self.ambition = self.ambition.saturating_mul(2).min(self.slice_events_max);
+        let most = self.slice_events_max.saturating_mul(SLICES_PER_TURN);
+        self.ambition = self.ambition.saturating_mul(2).min(most);
         self.wake_up.hint(done.lanes());
         metrics::retries_committed(done.retries, &done.ended);
         metrics::dead_lettered(DeadLetterClass::Rejected, done.copies);

@@ -77,10 +77,10 @@ impl Failures {
 
     /// Notes that an event of an account failed by itself; answers whether the system is at fault, be it
     /// that this failure shows it. Then it does not count as an attempt, and is not written down. (What
-    /// this loop itself complained of is over, or it would not know of one event.)
+    /// this loop itself complains of is for itself to try.)
     #[must_use]
     pub fn failed(&self, account: AccountId, signature: &str) -> bool {
-        if self.side.another_complains() {
+        if self.another_complains() {
             return true;
         }
         let mut counts = self.counts();
@@ -116,6 +116,13 @@ impl Failures {
     #[must_use]
     pub fn systemic(&self) -> Option<String> {
         self.shared.ledger.complaint()
+    }
+
+    /// Whether something else than this loop's own complaint says that the system is at fault: another
+    /// loop's, or the counts.
+    #[must_use]
+    pub fn another_complains(&self) -> bool {
+        self.side.another_complains()
     }
 
     /// Whether this loop may find out if it is mended: where it said so itself, or the counts do. What

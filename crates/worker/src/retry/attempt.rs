@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use common::{
     faults,
-    types::{Lane, LaneSet, TransactionCreated},
+    types::{AccountId, Lane, LaneSet, TransactionCreated},
 };
-use sqlx::{Connection, PgConnection};
+use sqlx::{Connection, PgConnection, Postgres, Transaction};
 
 use super::{
     queue::{self, Head, Parked, Plan},
@@ -15,6 +15,19 @@ use super::{
 use crate::{
     config::KafkaSettings, ledger::Posting, metrics::Tally, posting, rejections, slice::ApplyError,
 };
+
+/// How long a held account is waited for: longer than a slice takes, and not so long that others' queues
+/// wait much for somebody who hangs.
+const WAIT: &str = "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL lock_timeout = '1s'";
+
+/// What to do about accounts that others hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Manner {
+    /// Take others.
+    PassBy,
+    /// Wait for that of the first head, and take no other.
+    Wait,
+}
 
 /// What came of an attempt.
 pub(super) enum Attempt {
@@ -35,6 +48,19 @@ pub(super) enum Attempt {
     },
 }
 
+impl Attempt {
+    /// The account whose events were tried first; none if others hold them all.
+    pub(super) fn first(&self) -> Option<AccountId> {
+        match self {
+            Self::Busy => None,
+            Self::Done(done) => done.first,
+            Self::WithoutRow { events } | Self::Failed { events, .. } => {
+                events.first().map(|event| event.account)
+            }
+        }
+    }
+}
+
 /// What an attempt committed.
 #[derive(Debug, Default)]
 pub(super) struct Done {
@@ -46,6 +72,8 @@ pub(super) struct Done {
     pub(super) retries: usize,
     /// How many copies of rejections were written.
     pub(super) copies: usize,
+    /// The account whose events were the first.
+    pub(super) first: Option<AccountId>,
 }
 
 impl Done {
@@ -81,8 +109,20 @@ pub(super) async fn attempt(
     kafka: &KafkaSettings,
     heads: &[Head],
     events_max: i64,
+    manner: Manner,
 ) -> Result<Attempt, ApplyError> {
-    let mut transaction = connection.begin().await?;
+    let heads = match manner {
+        Manner::PassBy => heads,
+        Manner::Wait => &heads[..heads.len().min(1)],
+    };
+    let begun = match manner {
+        Manner::PassBy => connection.begin().await,
+        Manner::Wait => wait_for(connection, heads).await,
+    };
+    let mut transaction = match begun {
+        Err(error) if is_timeout(&error) => return Ok(Attempt::Busy),
+        begun => begun?,
+    };
     let accounts_max = queue::accounts_for(heads, events_max);
     let accounts = sql::take_accounts(&mut transaction, heads, accounts_max).await?;
     let waiting = queue::share(&accounts, events_max);
@@ -121,6 +161,31 @@ pub(super) async fn attempt(
     })
 }
 
+/// Begins by waiting for the account of these heads. It is one, and no lock is held yet, so the wait is
+/// never one of a circle.
+///
+/// READ COMMITTED, whatever the pool's level: under SERIALIZABLE the snapshot is older than the wait, and
+/// a wait for somebody who changes the account, as slices do that park, always ends in 40001. What makes
+/// this right is the account's lock: every statement behind it sees all that earlier holders did (see
+/// `slice::apply`), and slices that waited for this one are told so, at their level.
+async fn wait_for<'c>(
+    connection: &'c mut PgConnection,
+    heads: &[Head],
+) -> Result<Transaction<'c, Postgres>, sqlx::Error> {
+    let mut transaction = connection.begin_with(WAIT).await?;
+    for head in heads {
+        sql::lock_account(&mut transaction, head.account).await?;
+    }
+    Ok(transaction)
+}
+
+/// The wait took too long: lock_not_available, or query_canceled where statements may take less.
+fn is_timeout(error: &sqlx::Error) -> bool {
+    let error = error.as_database_error();
+    let code = error.and_then(sqlx::error::DatabaseError::code);
+    matches!(code.as_deref(), Some("55P03" | "57014"))
+}
+
 async fn write(
     connection: &mut PgConnection,
     kafka: &KafkaSettings,
@@ -155,6 +220,7 @@ async fn write(
             .filter(|event| event.attempts > 0)
             .count(),
         copies,
+        first: plan.events.first().map(|event| event.account),
     })
 }
 

@@ -43,8 +43,7 @@ impl Retries {
         let [head] = events else {
             return Ok(self.divide());
         };
-        self.goes_on();
-        if is_probe {
+        if is_probe && self.failures.another_complains() {
             return Ok(Step::StandingStill);
         }
         let cause = Cause {
@@ -63,16 +62,23 @@ impl Retries {
     }
 
     /// A head failed alone, by itself.
+    ///
+    /// Where this loop alone complains, it may be that failures could not be written down: to write this
+    /// one down shows whether they can be. It is not counted towards a fault of the system, or head after
+    /// head would make one of what is not mended yet.
     async fn head_failed(
         &mut self,
         head: &Parked,
         error: &ApplyError,
         is_probe: bool,
     ) -> Result<Step, ApplyError> {
-        // What kept this loop from going on is mended: nothing failed but this head.
-        self.goes_on();
-        let signature = failure::signature(error);
-        if is_probe || self.failures.failed(head.account, &signature) {
+        let is_systemic = if is_probe {
+            self.failures.another_complains()
+        } else {
+            let signature = failure::signature(error);
+            self.failures.failed(head.account, &signature)
+        };
+        if is_systemic {
             return Ok(Step::StandingStill);
         }
         let message = failure::describe(error);
@@ -90,7 +96,7 @@ impl Retries {
         self.give_up(head, cause).await
     }
 
-    async fn try_again_later(&self, head: &Parked, message: &str) -> Result<Step, ApplyError> {
+    async fn try_again_later(&mut self, head: &Parked, message: &str) -> Result<Step, ApplyError> {
         let attempts = head.attempts.saturating_add(1);
         let pauses = self.settings.retry_pauses();
         let pause = pauses.pause(attempts.unsigned_abs(), rand::random());
@@ -100,6 +106,7 @@ impl Retries {
         if !written.await? {
             return Ok(Step::Busy);
         }
+        self.goes_on();
         metrics::parked_retried(usize::from(head.attempts > 0));
         warn!(
             event_id = %head.event, account_id = %head.account, attempts, ?pause, reason = message,
@@ -108,7 +115,7 @@ impl Retries {
         Ok(Step::Failed)
     }
 
-    async fn give_up(&self, head: &Parked, cause: Cause<'_>) -> Result<Step, ApplyError> {
+    async fn give_up(&mut self, head: &Parked, cause: Cause<'_>) -> Result<Step, ApplyError> {
         let topic = &self.kafka.dead_letters_topic;
         let letter = bounded(&self.pool, ATTEMPT_MAX, async |connection| {
             dead_letter::bury(connection, topic, head, cause).await
@@ -116,6 +123,7 @@ impl Retries {
         let Some(dead_letter_id) = letter.await? else {
             return Ok(Step::Busy);
         };
+        self.goes_on();
         self.wake_up
             .hint(iter::once(Lane::of(head.account)).collect());
         metrics::parked_retried(usize::from(head.attempts > 0));
@@ -162,7 +170,8 @@ impl Retries {
         }
     }
 
-    /// Takes back what this loop complained of, if it did.
+    /// Takes back what this loop complained of, if it did: something came to its end, be it that a failure
+    /// was written down, or nothing is left to do.
     pub(super) fn goes_on(&mut self) {
         if std::mem::take(&mut self.stands_still) {
             self.failures.moved_on();

@@ -7,6 +7,7 @@ use common::{
     outbox::CHANNEL,
     types::{AccountId, Lane, LaneSet, TransactionId},
 };
+use futures_util::{StreamExt, stream};
 use sqlx::{PgPool, postgres::PgListener};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -482,6 +483,133 @@ async fn an_account_keeps_its_order_while_slices_park_and_retries_drain(pool: Pg
         assert_eq!(entries(&pool, account).await, ids(&events));
         assert_queues_are_whole(&pool).await;
         assert_books_balance(&pool).await;
+    }
+}
+
+/// Accepts so many credits of 1.
+async fn accept_many(pool: &PgPool, account: AccountId, events: usize) -> Vec<Event> {
+    let accepting = (0..events).map(|_| accept(pool, account, CREDIT, 1));
+    stream::iter(accepting).buffered(4).collect().await
+}
+
+#[sqlx::test(migrator = "common::db::MIGRATOR")]
+async fn a_queue_comes_to_its_end_while_slices_park_behind_it_all_the_time(pool: PgPool) {
+    const SLICE: usize = 20;
+    for level in LEVELS {
+        let mut config = retry_config(&pool, level);
+        config.slices.slice_events_max = u32::try_from(SLICE).unwrap();
+        let retrier = Retrier::new(&config);
+        let worker = worker_pool(&pool, level);
+        let account = account(&pool, 0).await;
+        let queue = accept_many(&pool, account, 5 * SLICE).await;
+        park(&pool, &queue, NO_PAUSE).await;
+        // So many that slices still come when the queue is empty: the last ones are applied.
+        let load = accept_many(&pool, account, 150 * SLICE).await;
+
+        let stop = CancellationToken::new();
+        let running = tokio::spawn(retrier.retries.run(stop.clone()));
+        let mut applied = 0;
+        for events in load.chunks(SLICE) {
+            let outcomes = apply_through(&worker, events).await;
+            applied += outcomes
+                .iter()
+                .filter(|outcome| matches!(outcome, Outcome::Closed { .. }))
+                .count();
+        }
+        let left = parked(&pool).await;
+        stop.cancel();
+        timeout(PATIENCE, running).await.unwrap().unwrap();
+
+        assert!(applied > 0, "{level:?}: {left} are parked");
+        Retrier::new(&config).drain().await;
+        let in_order = [ids(&queue), ids(&load)].concat();
+        assert!(entries(&pool, account).await == in_order, "{level:?}");
+        assert_queues_are_whole(&pool).await;
+        assert_books_balance(&pool).await;
+    }
+}
+
+#[sqlx::test(migrator = "common::db::MIGRATOR")]
+async fn an_account_that_is_always_held_is_waited_for(pool: PgPool) {
+    for level in LEVELS {
+        let mut retrier = Retrier::new(&retry_config(&pool, level));
+        let account = account(&pool, 0).await;
+        let event = accept(&pool, account, CREDIT, 1).await;
+        park(&pool, &[&event], NO_PAUSE).await;
+        let mut holder = pool.begin().await.unwrap();
+        sqlx::query("UPDATE accounts SET updated_at = now() WHERE id = $1")
+            .bind(account)
+            .execute(&mut *holder)
+            .await
+            .unwrap();
+        for _ in 0..3 {
+            assert_eq!(retrier.retries.step().await, Step::Busy);
+        }
+        // Whoever hangs is not waited for at once again.
+        assert_eq!(retrier.retries.step().await, Step::Busy);
+        for _ in 0..3 {
+            assert_eq!(retrier.retries.step().await, Step::Busy);
+        }
+        assert!(retrier.readiness.reasons().is_empty());
+        let waiting = tokio::spawn(async move { retrier.retries.step().await });
+        eventually("it waits for the lock", async || {
+            count(
+                &pool,
+                "SELECT count(*) FROM pg_stat_activity
+                  WHERE datname = current_database() AND wait_event_type = 'Lock'",
+            )
+            .await
+                > 0
+        })
+        .await;
+        holder.commit().await.unwrap();
+        assert!(matches!(waiting.await.unwrap(), Step::Moved(_)));
+        assert_eq!(balance(&pool, account).await, (1, 1));
+    }
+}
+
+#[sqlx::test(migrator = "common::db::MIGRATOR")]
+async fn a_failure_that_cannot_be_written_down_is_told_until_it_can(pool: PgPool) {
+    // With none left a head is given up at once.
+    for (retries_max, table, end) in [
+        (100, "parked_events", Step::Failed),
+        (0, "dead_letters", Step::GaveUp),
+    ] {
+        let run = async |sql: String| {
+            let sql = sqlx::AssertSqlSafe(sql);
+            sqlx::raw_sql(sql).execute(&pool).await.unwrap();
+        };
+        let mut config = retry_config(&pool, Isolation::Serializable);
+        let options = (*pool.connect_options()).clone();
+        config.database_url = options.options([("role", "postonce_worker")]).into();
+        config.failures.systemic_failures_max = 3;
+        config.failures.retries_max = retries_max;
+        let mut retrier = Retrier::new(&config);
+        for _ in 0..6 {
+            let account = account(&pool, 0).await;
+            let event = accept(&pool, account, CREDIT, 66).await;
+            park(&pool, &[&event], NO_PAUSE).await;
+        }
+        poison(&pool, 66).await;
+        let right = if end == Step::Failed {
+            "UPDATE"
+        } else {
+            "INSERT"
+        };
+        run(format!("REVOKE {right} ON {table} FROM postonce_worker")).await;
+
+        for _ in 0..20 {
+            assert_eq!(retrier.retries.step().await, Step::StandingStill);
+            let told = &retrier.readiness.reasons()["ledger"];
+            assert!(told.contains("42501"), "{told}");
+        }
+        assert_eq!(attempts(&pool).await, [1; 6]);
+
+        run(format!("GRANT {right} ON {table} TO postonce_worker")).await;
+        assert_eq!(retrier.retries.step().await, end);
+        assert!(retrier.readiness.reasons().is_empty());
+        heal(&pool).await;
+        retrier.drain().await;
     }
 }
 
