@@ -179,7 +179,7 @@ async fn wait_for<'c>(
     Ok(transaction)
 }
 
-/// The wait took too long: lock_not_available, or query_canceled where statements may take less.
+/// The wait took too long: `lock_not_available`, or `query_canceled` where statements may take less.
 fn is_timeout(error: &sqlx::Error) -> bool {
     let error = error.as_database_error();
     let code = error.and_then(sqlx::error::DatabaseError::code);
