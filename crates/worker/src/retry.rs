@@ -252,7 +252,7 @@ impl Retries {
         self.passed_by = match (manner, longest_due, tried) {
             // Its slices go on: one look at the others, and it is waited for again.
             (Manner::Wait, _, Some(_)) => PASSED_BY_MAX - 1,
-            // Whoever has it hangs: the others have their turns first.
+            // Somebody holds it for long, or was faster: the others have their turns first.
             (Manner::Wait, _, None) => 0,
             (Manner::PassBy, Some(account), Some(first)) if account == first => 0,
             (Manner::PassBy, Some(_), _) | (Manner::PassBy, _, None) => self.passed_by + 1,
