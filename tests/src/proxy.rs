@@ -52,6 +52,13 @@ pub struct Proxy {
     _tasks: JoinSet<()>,
 }
 
+/// Whose protocol goes over a line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Speaks {
+    Postgres,
+    Kafka,
+}
+
 /// What every connection of a proxy looks at.
 #[derive(Clone, Debug)]
 struct Line {
@@ -60,6 +67,7 @@ struct Line {
     mode: watch::Receiver<Mode>,
     /// How many of the server's answers are still to be cut in the middle.
     cuts: Arc<AtomicU32>,
+    speaks: Speaks,
 }
 
 /// Bytes in the server's answers that are replaced by as many others.
@@ -103,11 +111,16 @@ impl Proxy {
         let address = listener.local_addr().unwrap();
         let (mode, watched) = watch::channel(Mode::Forward);
         let cuts = Arc::<AtomicU32>::default();
+        let speaks = match rewrite {
+            Some(_) => Speaks::Kafka,
+            None => Speaks::Postgres,
+        };
         let line = Line {
             server,
             rewrite: rewrite.map(|make| Arc::new(make(address.port()))),
             mode: watched,
             cuts: Arc::clone(&cuts),
+            speaks,
         };
         let mut tasks = JoinSet::new();
         tasks.spawn(accept(listener, line));
@@ -147,9 +160,16 @@ impl Proxy {
     }
 
     /// The next answers of the server, so many, get through by half, and then their connections break:
-    /// what became of the question, of a commit for instance, its client cannot know.
+    /// what became of the question its client cannot know. Of PostgreSQL's only answers of commits count:
+    /// to COMMIT, or to a statement that was a transaction of its own.
     pub fn cut_answers(&self, answers: u32) {
         self.cuts.store(answers, Ordering::Relaxed);
+    }
+
+    /// How many of them were not cut yet.
+    #[must_use]
+    pub fn answers_to_cut(&self) -> u32 {
+        self.cuts.load(Ordering::Relaxed)
     }
 
     /// The server is back: new connections reach it.
@@ -215,7 +235,7 @@ async fn answer(
     while matches!(from.read_buf(&mut buffer).await, Ok(1..)) {
         let rewrite = line.rewrite.as_deref();
         let whole = rewrite.map_or(buffer.len(), |rewrite| rewrite.apply(&mut buffer));
-        if line.cuts_this_one() {
+        if line.cuts_this_one(&buffer[..whole]) {
             let _nobody_cares_any_more = to.write_all(&buffer[..whole / 2]).await;
             return;
         }
@@ -232,7 +252,10 @@ async fn answer(
 
 impl Line {
     /// Whether an answer that has just arrived is one of those to cut.
-    fn cuts_this_one(&self) -> bool {
+    fn cuts_this_one(&self, answer: &[u8]) -> bool {
+        if self.speaks == Speaks::Postgres && !ends_a_commit(answer) {
+            return false;
+        }
         let one_less = |cuts: u32| cuts.checked_sub(1);
         let order = Ordering::Relaxed;
         self.cuts.fetch_update(order, order, one_less).is_ok()
@@ -274,9 +297,26 @@ impl Rewrite {
     }
 }
 
+/// Whether an answer of PostgreSQL says that a transaction is committed: a command was complete, and the
+/// session is idle now, outside of any transaction (protocol 3.0, `CommandComplete` and `ReadyForQuery`).
+fn ends_a_commit(answer: &[u8]) -> bool {
+    let contains = |part: &[u8]| answer.windows(part.len()).any(|window| window == part);
+    let tags: [&[u8]; 5] = [b"COMMIT\0", b"SELECT ", b"INSERT ", b"UPDATE ", b"DELETE "];
+    answer.ends_with(b"Z\0\0\0\x05I") && tags.into_iter().any(contains)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_answer_of_a_commit_is_told_from_others() {
+        assert!(ends_a_commit(b"C\0\0\0\x0bCOMMIT\0Z\0\0\0\x05I"));
+        assert!(ends_a_commit(b"D...C\0\0\0\x0dSELECT 1\0Z\0\0\0\x05I"));
+        // Within a transaction, and behind a login.
+        assert!(!ends_a_commit(b"C\0\0\0\x0dSELECT 1\0Z\0\0\0\x05T"));
+        assert!(!ends_a_commit(b"S..server_version\x0015\0Z\0\0\0\x05I"));
+    }
 
     #[test]
     fn an_address_is_replaced_wherever_the_bytes_are_split() {

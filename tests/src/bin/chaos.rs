@@ -17,9 +17,8 @@ use e2e::{
 };
 use futures_util::{FutureExt, future::join_all};
 
-/// The round that `make test` runs: the same faults each time.
+/// Decides what chance is left in the round that `make test` runs.
 const SELECTION_SEED: u64 = 20_261_121;
-const SELECTION_FAULTS: usize = 22;
 
 /// The fault suite
 #[derive(Debug, Parser)]
@@ -45,8 +44,8 @@ enum Command {
         /// The first round, to go on or to see one again
         #[arg(long, env = "ROUND", default_value_t = 0)]
         round: usize,
-        /// Faults of a round
-        #[arg(long, default_value_t = 30)]
+        /// Faults of a round; it is part of what the seed decides
+        #[arg(long, env = "FAULTS_PER_ROUND", default_value_t = 30)]
         faults_per_round: usize,
     },
     /// One round of fixed faults, and all mutations: what `make test` runs
@@ -139,14 +138,13 @@ fn made_up() -> u64 {
 async fn run(seed: u64, faults: u32, levels: Levels, first: usize, per_round: usize) -> bool {
     let mut report = Report::default();
     for round in first.. {
-        let missing = usize::try_from(faults.saturating_sub(report.faults())).unwrap_or(per_round);
-        if missing == 0 {
+        if report.faults() >= faults {
             break;
         }
         let plan = Plan {
             seed,
             round,
-            faults: per_round,
+            faults: Some(per_round),
             isolation: levels.of_round(round),
         };
         if !play(plan, &mut report).await {
@@ -185,23 +183,30 @@ async fn play(plan: Plan, report: &mut Report) -> bool {
         save(&file("services"), &outcome.logs);
         let shown = outcome.wrongs.iter().take(20);
         shown.for_each(|wrong| println!("WRONG: {wrong}"));
-        println!(
-            "again: make chaos SEED={} ROUND={} ISOLATION={} FAULTS={}",
-            plan.seed,
-            plan.round,
-            plan.isolation.as_str(),
-            plan.faults
-        );
+        println!("again: {}", again(plan));
     }
     report.add(plan, outcome);
     clean
+}
+
+/// The command that plays a round again.
+fn again(plan: Plan) -> String {
+    let Some(faults) = plan.faults else {
+        return "infra/local/chaos.sh selection".to_owned();
+    };
+    format!(
+        "make chaos SEED={} ROUND={} ISOLATION={} FAULTS_PER_ROUND={faults} FAULTS=1",
+        plan.seed,
+        plan.round,
+        plan.isolation.as_str(),
+    )
 }
 
 async fn selection() -> bool {
     let plan = Plan {
         seed: SELECTION_SEED,
         round: 0,
-        faults: SELECTION_FAULTS,
+        faults: None,
         isolation: Isolation::Serializable,
     };
     let clean = play(plan, &mut Report::default()).await;
@@ -219,13 +224,15 @@ async fn all_caught(control: bool, only: Option<&str>) -> bool {
         let runs = some.iter().map(|mutant| caught(mutant.run(true)));
         for (mutant, wrongs) in some.iter().zip(join_all(runs).await) {
             // A scenario that does not come to its end shows nothing.
-            let (noticed, first) = match wrongs {
-                Ok(wrongs) => (!wrongs.is_empty(), wrongs.into_iter().next()),
-                Err(failed) => (false, Some(failed)),
+            let (noticed, words) = match &wrongs {
+                Ok(wrongs) => match mutant.given_away_by(wrongs) {
+                    Some(wrong) => (true, wrong.clone()),
+                    None => (false, format!("{wrongs:?}")),
+                },
+                Err(failed) => (false, failed.clone()),
             };
-            let first = first.unwrap_or_default();
             println!(
-                "mutation {}: noticed: {noticed}: {first:.300}",
+                "mutation {}: noticed: {noticed}: {words:.300}",
                 mutant.name()
             );
             all &= noticed;

@@ -100,9 +100,7 @@ async fn act(
         Fault::Swallow(link) => on_line(fleet, link, lasts, Proxy::swallow).await,
         Fault::Delay(link) => on_line(fleet, link, lasts, |proxy| proxy.delay(DELAY)).await,
         Fault::Trickle(link) => on_line(fleet, link, lasts, Proxy::trickle).await,
-        Fault::CutAnswers(link) => {
-            on_line(fleet, link, lasts, |proxy| proxy.cut_answers(CUT_ANSWERS)).await
-        }
+        Fault::CutAnswers(link) => cut_answers(fleet, link, lasts).await,
         Fault::Crash(point, number) => {
             let pass = dice.between(1, 6);
             crash(fleet, (point, pass), number, lasts).await
@@ -134,13 +132,18 @@ async fn end_and_start(
         return Ok(Done::Skipped);
     };
     let ended = end(&service).await;
-    state.clear();
+    let crashed = fleet.called_off(&mut state, &service).await;
     sleep(lasts).await;
     fleet
         .post(slot)
         .launch(&fleet.stack, &mut state, None)
         .await;
-    ended.map(|()| Done::Yes)
+    // Whoever crashed at its step while it was to end did not end as it should have.
+    if crashed {
+        Ok(Done::Skipped)
+    } else {
+        ended.map(|()| Done::Yes)
+    }
 }
 
 /// As an operator ends it: it has to exit with 0, in time.
@@ -213,6 +216,23 @@ async fn on_line(
     Ok(Done::Yes)
 }
 
+/// It happened only if an answer came that could be cut.
+async fn cut_answers(fleet: &Fleet, link: Link, lasts: Duration) -> Result<Done, String> {
+    let connections = fleet.line(link);
+    let Some(_turn) = connections.turn().await else {
+        return Ok(Done::Skipped);
+    };
+    connections.proxy.cut_answers(CUT_ANSWERS);
+    sleep(lasts).await;
+    let left = connections.proxy.answers_to_cut();
+    connections.proxy.restore();
+    Ok(if left < CUT_ANSWERS {
+        Done::Yes
+    } else {
+        Done::Skipped
+    })
+}
+
 /// Starts an instance that crashes at a step; if it does not come there while this lasts, it still may
 /// later.
 async fn crash(
@@ -230,6 +250,7 @@ async fn crash(
         return Ok(Done::Skipped);
     };
     service.kill().await;
+    fleet.called_off(&mut state, &service).await;
     let post = fleet.post(slot);
     post.launch(&fleet.stack, &mut state, Some(point)).await;
     let deadline = Instant::now() + lasts;
@@ -271,7 +292,13 @@ async fn idle_transaction(fleet: &Fleet, lasts: Duration) -> Result<Done, String
         return Ok(Done::Skipped);
     }
     sleep(lasts).await;
-    Ok(Done::Yes)
+    // The server may have been killed meanwhile, and the transaction with it.
+    let still_there = sqlx::raw_sql("SELECT 1").execute(&mut session).await;
+    Ok(if still_there.is_ok() {
+        Done::Yes
+    } else {
+        Done::Skipped
+    })
 }
 
 async fn locked_account(fleet: &Fleet, account: Uuid, lasts: Duration) -> Result<Done, String> {
@@ -286,8 +313,11 @@ async fn locked_account(fleet: &Fleet, account: Uuid, lasts: Duration) -> Result
         return Ok(Done::Skipped);
     }
     sleep(lasts).await;
-    let _the_server_may_be_gone = lock.rollback().await;
-    Ok(Done::Yes)
+    Ok(if lock.rollback().await.is_ok() {
+        Done::Yes
+    } else {
+        Done::Skipped
+    })
 }
 
 /// Everything is delivered again, to workers that know nothing of it.
@@ -303,8 +333,8 @@ async fn rewind(fleet: &Fleet, lasts: Duration) -> Result<Done, String> {
     };
     one.kill().await;
     two.kill().await;
-    first.clear();
-    second.clear();
+    fleet.called_off(&mut first, &one).await;
+    fleet.called_off(&mut second, &two).await;
     sleep(lasts).await;
     let (stack, partitions) = (&fleet.stack, fleet.partitions);
     let rewound = retried(EMPTY_MAX, || {

@@ -95,7 +95,7 @@ pub enum Fault {
     SecondGroup,
     /// Records that somebody else wrote to the topic.
     Forged,
-    /// A worker loses a right that it needs.
+    /// A worker or the publisher loses a right that it needs.
     RevokedGrant,
 }
 
@@ -154,7 +154,7 @@ impl Fault {
     /// How long it may last, in milliseconds: from, to.
     pub(super) const fn lasts_ms(self) -> (u64, u64) {
         match self {
-            Self::Freeze(_) => (6_000, 16_000),
+            Self::Freeze(_) => (11_000, 16_000),
             Self::Swallow(_) => (2_000, 15_000),
             Self::Delay(_) | Self::Trickle(_) | Self::RebalanceStorm => (4_000, 10_000),
             Self::SecondGroup | Self::Crash(..) => (8_000, 15_000),

@@ -1,5 +1,6 @@
 use std::{
     collections::BTreeMap,
+    os::unix::process::ExitStatusExt,
     sync::{Mutex as SyncMutex, PoisonError},
     time::Duration,
 };
@@ -22,10 +23,15 @@ use crate::{
 const TURN_MAX: Duration = Duration::from_secs(10);
 /// How long an instance may take until it listens: its database may be away meanwhile.
 const LISTEN_MAX: Duration = Duration::from_mins(1);
+/// What a crash point ends a process with.
+const SIGABRT: i32 = 6;
 /// How many lines of an instance's log a report shows.
 const LOG_LINES_SHOWN: usize = 15;
 
 /// The instances of a round, each behind lines of its own to both servers.
+///
+/// A fault holds the turn of what it works on. Who needs two places takes the lower number first, so no
+/// two faults wait for each other, and none waits for long.
 pub(super) struct Fleet {
     pub(super) stack: Stack,
     pub(super) posts: Vec<Post>,
@@ -139,18 +145,29 @@ impl Fleet {
     pub(super) async fn disarm(&self) {
         for post in &self.posts {
             let mut state = post.state.lock().await;
-            let Some(point) = state.armed else {
+            if state.armed.is_none() {
                 continue;
-            };
+            }
             match state.working().await.cloned() {
                 Some(service) => {
                     service.kill().await;
-                    state.clear();
-                    self.count(&format!("crash at {point}"), false);
+                    self.called_off(&mut state, &service).await;
                 }
                 None => self.bury(&mut state).await,
             }
         }
+    }
+
+    /// Nobody works there any more, by our own doing; a crash that was still to come does not. Whether it
+    /// came first is the answer.
+    pub(super) async fn called_off(&self, state: &mut State, service: &Service) -> bool {
+        state.service = None;
+        let Some(point) = state.armed.take() else {
+            return false;
+        };
+        let crashed = service.ended().await.signal() == Some(SIGABRT);
+        self.count(&format!("crash at {point}"), crashed);
+        crashed
     }
 
     /// Writes down the end of an instance that nobody killed.
@@ -158,14 +175,16 @@ impl Fleet {
         let Some(service) = state.service.take() else {
             return;
         };
-        if let Some(point) = state.armed.take() {
+        let status = service.ended().await;
+        if let Some(point) = state.armed.take()
+            && status.signal() == Some(SIGABRT)
+        {
             self.tell(&format!("{} crashed at {point}", service.label()));
             self.count(&format!("crash at {point}"), true);
             return;
         }
         let log = service.log();
         let shown = log.len().saturating_sub(LOG_LINES_SHOWN);
-        let status = service.ended().await;
         let (label, last) = (service.label(), log[shown..].join("\n"));
         self.wrong(format!("{label} ended by itself ({status}):\n{last}"));
     }
@@ -303,9 +322,8 @@ impl State {
         service.runs().await.then_some(service)
     }
 
-    /// Nobody works here any more, by our own doing.
+    /// Nobody works here any more, and nobody was to crash.
     pub(super) fn clear(&mut self) {
         self.service = None;
-        self.armed = None;
     }
 }

@@ -16,8 +16,9 @@ use crate::{
     traffic::Traffic,
 };
 
-/// How long everything may take to come to its end before the books are looked at as they are.
-const SETTLE_MAX: Duration = Duration::from_secs(15);
+/// How long everything may take to come to its end without any progress, before the books are looked at
+/// as they are.
+const STANDSTILL_MAX: Duration = Duration::from_secs(15);
 /// How long a publisher is frozen: past the ownership of lanes.
 const FROZEN: Duration = Duration::from_secs(9);
 /// How long a broker says nothing: several of a publisher's cycles.
@@ -30,6 +31,7 @@ const LATE: Duration = Duration::from_millis(20);
 pub struct Mutant {
     name: &'static str,
     scenario: Scenario,
+    shows_as: &'static str,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -46,14 +48,37 @@ enum Scenario {
 #[must_use]
 pub fn mutants() -> [Mutant; 6] {
     [
-        ("ignore_closed", Scenario::Rewound),
-        ("offsets_before_commit", Scenario::WorkerCrashes),
-        ("mark_before_ack", Scenario::BrokerSilent),
-        ("keep_lost_lane", Scenario::PublisherFrozen),
-        ("no_account_lock", Scenario::TwoGroups),
-        ("answer_before_commit", Scenario::ApiCrashes),
+        // A transaction with two entries.
+        ("ignore_closed", Scenario::Rewound, "}, EntryRow {"),
+        // What was never applied, though everybody had the time.
+        (
+            "offsets_before_commit",
+            Scenario::WorkerCrashes,
+            "has the entries []",
+        ),
+        (
+            "mark_before_ack",
+            Scenario::BrokerSilent,
+            "has the entries []",
+        ),
+        (
+            "keep_lost_lane",
+            Scenario::PublisherFrozen,
+            "was overtaken by",
+        ),
+        // A balance that does not follow from the one before.
+        ("no_account_lock", Scenario::TwoGroups, "expected number"),
+        (
+            "answer_before_commit",
+            Scenario::ApiCrashes,
+            "acknowledged and lost",
+        ),
     ]
-    .map(|(name, scenario)| Mutant { name, scenario })
+    .map(|(name, scenario, shows_as)| Mutant {
+        name,
+        scenario,
+        shows_as,
+    })
 }
 
 impl Mutant {
@@ -61,6 +86,12 @@ impl Mutant {
     #[must_use]
     pub const fn name(self) -> &'static str {
         self.name
+    }
+
+    /// Of what the checker found, that which such a mutant does.
+    #[must_use]
+    pub fn given_away_by(self, wrongs: &[String]) -> Option<&String> {
+        wrongs.iter().find(|wrong| wrong.contains(self.shows_as))
     }
 
     /// Plays the scenario, with the rule broken or, as a control, whole; answers what the checker finds.
@@ -92,8 +123,12 @@ impl Mutant {
 
 /// What the books say once everything has come to its end, or could have.
 async fn settled_or_not(stack: &Stack) -> Vec<String> {
-    let deadline = Instant::now() + SETTLE_MAX;
-    while stack.database.count(OPEN_TRANSACTIONS).await > 0 && Instant::now() < deadline {
+    let (mut least, mut since) = (i64::MAX, Instant::now());
+    while least > 0 && since.elapsed() < STANDSTILL_MAX {
+        let open = stack.database.count(OPEN_TRANSACTIONS).await;
+        if open < least {
+            (least, since) = (open, Instant::now());
+        }
         sleep(Duration::from_millis(100)).await;
     }
     let snapshot = Snapshot::of(stack).await;
@@ -203,6 +238,7 @@ impl Stage<'_> {
         let traffic = self.traffic(1, 16).await;
         traffic.flow(1_000).await;
         traffic.stop().await;
+        stack.database_proxy().restore();
     }
 
     /// The api crashes before a write.

@@ -1,7 +1,7 @@
 use std::{collections::BTreeMap, fmt, time::Duration};
 
 use futures_util::future::join_all;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -9,7 +9,7 @@ use super::{
     fleet::{Fleet, Notes},
     load::Load,
     poison,
-    schedule::schedule,
+    schedule::{schedule, selection},
     seed::Dice,
     verdict::{self, Ends},
     watch,
@@ -21,6 +21,8 @@ use crate::{
 
 /// Partitions of each topic in a round.
 const PARTITIONS: i32 = 6;
+/// How long a round may take: the suite never hangs.
+const ROUND_MAX: Duration = Duration::from_mins(15);
 /// The pause between two looks for instances that have crashed.
 const LOOK_AFTER: Duration = Duration::from_millis(200);
 
@@ -51,8 +53,8 @@ pub struct Plan {
     pub seed: u64,
     /// Which round of the seed, from 0.
     pub round: usize,
-    /// How many faults.
-    pub faults: usize,
+    /// How many faults; none for the selection that `make test` runs.
+    pub faults: Option<usize>,
     /// The worker's isolation level.
     pub isolation: Isolation,
 }
@@ -61,10 +63,13 @@ impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "seed {}, round {}, {} faults, {}",
+            "seed {}, round {}, {}, {}",
             self.seed,
             self.round,
-            self.faults,
+            self.faults
+                .map_or("the selection".to_owned(), |faults| format!(
+                    "{faults} faults"
+                )),
             self.isolation.as_str()
         )
     }
@@ -102,7 +107,11 @@ pub async fn run(plan: Plan) -> Outcome {
     };
     let stack = Stack::create(setup).await;
     let fleet = Fleet::new(stack, PARTITIONS, &settings(plan)).await;
-    let (ends, cleared) = play(&fleet, plan).await;
+    let came_to = timeout(ROUND_MAX, play(&fleet, plan)).await;
+    let (ends, cleared) = came_to.unwrap_or_else(|_late| {
+        fleet.wrong(format!("not over after {ROUND_MAX:?}"));
+        (Ends::default(), (0, 0))
+    });
     let Notes {
         done,
         skipped,
@@ -151,11 +160,14 @@ async fn play(fleet: &Fleet, plan: Plan) -> (Ends, (usize, usize)) {
     poison::install(fleet.stack.database.superuser()).await;
     let apis = fleet.apis().await;
     let load = Load::start(&apis).await;
-    let stop = CancellationToken::new();
+    let (stop, over) = (CancellationToken::new(), CancellationToken::new());
     let hot_accounts = load.hot_accounts.clone();
     let faults = async {
         let start = Instant::now();
-        let planned = schedule(plan.seed, plan.round, plan.faults);
+        let planned = match plan.faults {
+            Some(faults) => schedule(plan.seed, plan.round, faults),
+            None => selection(),
+        };
         let performed = planned.into_iter().zip(100..).map(|(planned, stream)| {
             let (mut dice, hot_accounts) = (dice(stream), &hot_accounts);
             async move {
@@ -175,13 +187,15 @@ async fn play(fleet: &Fleet, plan: Plan) -> (Ends, (usize, usize)) {
             fleet.bring_back_the_crashed().await;
         }
     };
-    tokio::join!(
-        faults,
-        looking_after,
-        watch::watch(fleet, dice(0), &stop),
-        dead_letters::work(fleet, &apis, dice(1), &stop),
-    );
-    end(fleet, &apis).await
+    let acts = async {
+        let work = dead_letters::work(fleet, &apis, dice(1), &stop);
+        tokio::join!(faults, looking_after, work);
+        let came_to = end(fleet, &apis).await;
+        over.cancel();
+        came_to
+    };
+    let (came_to, ()) = tokio::join!(acts, watch::watch(fleet, dice(0), &over));
+    came_to
 }
 
 /// Behind the faults: everything comes to its end, and the books are right; then what waits for

@@ -1,7 +1,14 @@
-use super::{fault::Fault, seed::Dice};
+use super::{
+    fault::{Fault, Link, Server, Slot},
+    seed::Dice,
+};
+use crate::service::Kind;
 
 /// The pause between the beginnings of two faults, in milliseconds: most of them overlap.
 const PAUSE_MS: (u64, u64) = (300, 3_300);
+
+/// The same in what `make test` runs.
+const SELECTION_PAUSE_MS: u64 = 2_800;
 
 /// A fault and its time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +44,48 @@ pub fn schedule(seed: u64, round: usize, faults: usize) -> Vec<Planned> {
             }
         })
         .collect()
+}
+
+/// What `make test` has time for: one of each family, always the same.
+#[must_use]
+pub fn selection() -> Vec<Planned> {
+    let slot = |kind, number| Slot { kind, number };
+    let link = |kind, number, server| Link {
+        slot: slot(kind, number),
+        server,
+    };
+    let (api, publisher, worker) = (Kind::Api, Kind::Publisher, Kind::Worker);
+    let (postgres, kafka) = (Server::Postgres, Server::Kafka);
+    let faults = [
+        (Fault::IdleTransaction, 60_000),
+        (Fault::Kill(slot(worker, 0)), 1_000),
+        (Fault::Freeze(slot(publisher, 0)), 11_000),
+        (Fault::CutAnswers(link(api, 0, postgres)), 3_000),
+        (Fault::Forged, 0),
+        (Fault::Crash("worker.after_commit", 1), 8_000),
+        (Fault::Kill(slot(publisher, 1)), 1_000),
+        (Fault::KillServer(kafka), 2_000),
+        (Fault::Rewind, 0),
+        (Fault::Kill(slot(api, 1)), 1_000),
+        (Fault::KillServer(postgres), 1_000),
+        (Fault::Crash("publisher.after_ack", 0), 8_000),
+        (Fault::RevokedGrant, 3_000),
+        (Fault::Freeze(slot(worker, 0)), 11_000),
+        (Fault::CutAnswers(link(worker, 1, postgres)), 3_000),
+        (Fault::Swallow(link(publisher, 1, kafka)), 5_000),
+        (Fault::SecondGroup, 8_000),
+        (Fault::LockedAccount, 2_000),
+        (Fault::Terminate(slot(worker, 1)), 500),
+        (Fault::TerminateTwice(slot(api, 0)), 500),
+        (Fault::RebalanceStorm, 4_000),
+    ];
+    let times = (0..).map(|number| number * SELECTION_PAUSE_MS);
+    let planned = times.zip(faults).map(|(at_ms, (fault, lasts_ms))| Planned {
+        at_ms,
+        lasts_ms,
+        fault,
+    });
+    planned.collect()
 }
 
 /// So many faults behind the first ones of an endless deal.

@@ -41,14 +41,20 @@ impl Seen {
     }
 }
 
-/// Looks until the token is cancelled; what is wrong goes to the fleet's notes.
+/// Looks until the token is cancelled, and then at everything once more; what is wrong goes to the
+/// fleet's notes.
 pub(super) async fn watch(fleet: &Fleet, mut dice: Dice, stop: &CancellationToken) {
     let mut seen: HashMap<Uuid, Seen> = HashMap::new();
     let mut ids: Vec<Uuid> = Vec::new();
-    while stop.run_until_cancelled(sleep(PAUSE)).await.is_some() {
-        let again: Vec<_> = (0..AGAIN.min(ids.len()))
-            .map(|_| ids[dice.index(ids.len())])
-            .collect();
+    let mut is_last = false;
+    while !is_last {
+        is_last = stop.run_until_cancelled(sleep(PAUSE)).await.is_none();
+        let again: Vec<_> = if is_last {
+            ids.clone()
+        } else {
+            let some = 0..AGAIN.min(ids.len());
+            some.map(|_| ids[dice.index(ids.len())]).collect()
+        };
         // The server may be down: then there is nothing to see.
         let Ok(states) = states(fleet.stack.database.superuser(), &again).await else {
             continue;

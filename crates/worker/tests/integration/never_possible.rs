@@ -131,7 +131,7 @@ const TABLE: [(Spoil, &str, &str, &str); 9] = [
         |r| r.set_field("type", "REF\0UND".into()),
         "undecodable",
         "decode",
-        "REF\u{fffd}UND",
+        "a value of the wrong kind",
     ),
     (|r| r.key = None, "undecodable", "decode", "key"),
     (
