@@ -48,7 +48,7 @@ pub fn schedule(seed: u64, round: usize, faults: usize) -> Vec<Planned> {
 
 /// What `make test` has time for: one of each family, always the same.
 #[must_use]
-pub fn selection() -> Vec<Planned> {
+pub(super) fn selection() -> Vec<Planned> {
     let slot = |kind, number| Slot { kind, number };
     let link = |kind, number, server| Link {
         slot: slot(kind, number),
