@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Kills one server of an instance, as a power cut does, or starts it again on the data that is there. The
-# fault suite's hands; it never touches dev.
+# Kills one server of an instance, all of its processes at once, or starts it again on the data that is
+# there. The fault suite's hands; it never touches dev.
 #   server.sh kill|start postgres|kafka chaos|test
 # shellcheck source=infra/local/lib/all.sh
 . "$(dirname "$0")/lib/all.sh"

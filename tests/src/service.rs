@@ -284,7 +284,7 @@ impl Service {
         assert_eq!(status.code(), Some(0), "{}: {status}", self.label());
     }
 
-    /// Ends it as a power cut does (SIGKILL).
+    /// Ends it at once (SIGKILL).
     pub async fn kill(&self) {
         self.try_signal("KILL").await;
         self.ended().await;

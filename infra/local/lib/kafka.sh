@@ -130,7 +130,7 @@ kafka_down() {
     rm -f "$kafka_pidfile"
 }
 
-# kafka_kill: as a power cut does.
+# kafka_kill: all of its processes at once.
 kafka_kill() {
     local pid
     kafka_place

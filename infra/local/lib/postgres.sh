@@ -160,7 +160,7 @@ postgres_down() {
     fi
 }
 
-# postgres_kill: as a power cut does, all of its processes at once, and nothing is left that could still
+# postgres_kill: all of its processes at once, so that nothing is left that could still
 # write: a start beside a process of before would be refused.
 postgres_kill() {
     local pid pids

@@ -21,7 +21,8 @@ pub(crate) struct DeadLetter {
     #[schema(required, value_type = Option<uuid::Uuid>)]
     pub(super) event_id: Option<EventId>,
     /// The transaction that waits for this letter, or that was rejected; null where the record is not
-    /// a transaction's own event: undecodable, forged, or a result.
+    /// known to be a transaction's own event: undecodable, of an unknown schema version, forged, or
+    /// a result.
     #[schema(required, value_type = Option<uuid::Uuid>)]
     pub(super) transaction_id: Option<TransactionId>,
     /// What became of it.
