@@ -140,7 +140,7 @@ pub async fn run(plan: Plan) -> Outcome {
 }
 
 /// What is different from the defaults: retries come quickly, so that events are given up within a
-/// round, and every third round keeps no sent rows.
+/// round, and every third round keeps the rows that were sent.
 fn settings(plan: Plan) -> Vec<(&'static str, String)> {
     let mut settings = vec![
         ("WORKER_ISOLATION", plan.isolation.as_str().to_owned()),
@@ -148,7 +148,7 @@ fn settings(plan: Plan) -> Vec<(&'static str, String)> {
         ("RETRY_PAUSE_MAX_MS", "1000".to_owned()),
     ];
     if plan.round % 3 == 2 {
-        settings.push(("OUTBOX_RETENTION", "0".to_owned()));
+        settings.push(("OUTBOX_RETENTION", "1h".to_owned()));
     }
     settings
 }
