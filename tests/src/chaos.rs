@@ -24,4 +24,3 @@ pub use recovery::measure as measure_recovery;
 pub use report::Report;
 pub use round::{Isolation, Outcome, Plan, run as run_round};
 pub use schedule::{Planned, schedule};
-pub use seed::Dice;
