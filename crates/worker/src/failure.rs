@@ -2,8 +2,6 @@
 
 mod tracker;
 
-use std::fmt::Write;
-
 use common::db::ErrorClass;
 pub use tracker::Failures;
 
@@ -101,14 +99,21 @@ fn generalized(message: &str) -> String {
     general
 }
 
-/// An error and its causes with its SQLSTATE, on one line, as it is logged and kept.
+/// What failed, on one line, as it is logged and kept: the database's own words with the SQLSTATE, or the
+/// error and its causes.
 #[must_use]
 pub fn describe(error: &ApplyError) -> String {
-    let mut told = chain(error);
-    if let Some(code) = error.sqlstate() {
-        // Writing to a String cannot fail.
-        let _ = write!(told, " (SQLSTATE {code})");
-    }
+    let database = match error {
+        ApplyError::Database(error) => error.as_database_error(),
+        _ => None,
+    };
+    let told = database.map_or_else(
+        || chain(error),
+        |database| {
+            let code = database.code().unwrap_or_default();
+            format!("{} (SQLSTATE {code})", database.message())
+        },
+    );
     storable(&told)
 }
 

@@ -143,8 +143,7 @@ mod tests {
             recorded_at: Some("2026-11-21T10:00:00.125Z".parse().unwrap()),
             error_class: "retries_exhausted".to_owned(),
             error_stage: "apply".to_owned(),
-            error_message: "error returned from database: numeric field overflow (SQLSTATE 22003)"
-                .to_owned(),
+            error_message: "numeric field overflow (SQLSTATE 22003)".to_owned(),
             attempts: 6,
             first_failed_at: Some("2026-11-21T10:00:00.140211Z".parse().unwrap()),
             replay_count: 0,
