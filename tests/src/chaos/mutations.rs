@@ -181,13 +181,14 @@ impl Stage<'_> {
         traffic.stop().await;
     }
 
-    /// The broker falls silent, and the publisher is killed before it speaks again.
+    /// The broker falls silent, and the publisher is killed before it speaks again. Of many lanes some are
+    /// free at that moment, and sent into the silence.
     async fn broker_silent(&self) {
         let stack = self.stack;
         stack.start(Kind::Api).await;
         let publisher = self.mutant(Kind::Publisher, None).await;
         stack.start(Kind::Worker).await;
-        let traffic = self.traffic(2, 4).await;
+        let traffic = self.traffic(24, 12).await;
         traffic.flow(50).await;
         stack.kafka_proxy().swallow();
         traffic.flow(100).await;
