@@ -251,6 +251,12 @@ impl Service {
             .reduce(|sum, value| sum + value)
     }
 
+    /// Whether its log has a line with this message.
+    pub(crate) fn says(&self, message: &str) -> bool {
+        let lines = self.0.lines.lock().unwrap();
+        lines.iter().any(|line| line.contains(message))
+    }
+
     /// Sends a signal by its name, without `SIG`.
     ///
     /// # Panics

@@ -93,7 +93,7 @@ pub struct SliceSettings {
 /// What happens to events that cannot be applied.
 #[derive(Args, Clone, Copy, Debug)]
 pub struct FailureSettings {
-    /// Retries of an event behind its first attempt, before it becomes a dead letter
+    /// Retries of an event behind its first attempt, before it becomes a dead letter; 0 counts as 1
     #[arg(long, env, default_value_t = 5, value_parser = clap::value_parser!(u32).range(0..=100))]
     pub retries_max: u32,
 

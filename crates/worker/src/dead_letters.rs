@@ -119,8 +119,15 @@ pub(crate) async fn write(
         .chain(again)
         .filter(|(id, _)| died.contains(id))
         .collect();
-    let announced = sql::announce(connection, &kafka.dead_letters_topic, &dead).await?;
-    ApplyError::check("outbox_events", dead.len(), announced)?;
+    let announced: Vec<Announced> = dead
+        .iter()
+        .map(|(id, letter)| Announced {
+            id: *id,
+            account_id: letter.account_id,
+            event_id: letter.event_id.map(|id| id.0),
+        })
+        .collect();
+    announce(connection, &kafka.dead_letters_topic, &announced).await?;
     let ids: HashMap<Place, Uuid> = dead
         .iter()
         .map(|(id, letter)| (letter.place, *id))
@@ -129,6 +136,30 @@ pub(crate) async fn write(
         .iter()
         .map(|letter| ids.get(&letter.place).copied())
         .collect())
+}
+
+/// A letter that is to leave on the dead letter topic.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Announced {
+    pub(crate) id: Uuid,
+    pub(crate) account_id: AccountId,
+    pub(crate) event_id: Option<Uuid>,
+}
+
+/// Writes the outbox rows that bring letters to their topic. The caller commits.
+///
+/// # Errors
+/// The database's, or that rows were not as planned.
+pub(crate) async fn announce(
+    connection: &mut PgConnection,
+    topic: &str,
+    letters: &[Announced],
+) -> Result<(), ApplyError> {
+    if letters.is_empty() {
+        return Ok(());
+    }
+    let written = sql::announce(connection, topic, letters).await?;
+    ApplyError::check("outbox_events", letters.len(), written)
 }
 
 /// Tells of letters that were committed.

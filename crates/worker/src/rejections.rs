@@ -5,11 +5,15 @@
 
 mod sql;
 
-use common::types::{AccountId, FailureReason, Lane};
-use sql::Letters;
+use common::types::{AccountId, FailureReason};
 use sqlx::PgConnection;
 
-use crate::{config::KafkaSettings, event::Event, slice::ApplyError};
+use crate::{
+    config::KafkaSettings,
+    dead_letters::{self, Announced},
+    event::Event,
+    slice::ApplyError,
+};
 
 /// A parked event that was rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,7 +41,7 @@ pub(crate) async fn copy(
     announce(
         connection,
         &kafka.dead_letters_topic,
-        letters,
+        &letters,
         rejected.len(),
     )
     .await
@@ -53,21 +57,18 @@ pub(crate) async fn copy_parked(
         return Ok(0);
     }
     let letters = sql::insert_parked(connection, rejected).await?;
-    announce(connection, dead_letters_topic, letters, rejected.len()).await
+    announce(connection, dead_letters_topic, &letters, rejected.len()).await
 }
 
+/// Each rejection has its copy, and each copy its row of the outbox.
 async fn announce(
     connection: &mut PgConnection,
     topic: &str,
-    letters: Letters,
+    letters: &[Announced],
     planned: usize,
 ) -> Result<usize, ApplyError> {
-    let lanes: Vec<i16> = letters
-        .account_ids
-        .iter()
-        .map(|id| Lane::of(AccountId(*id)).number())
-        .collect();
-    let written = sql::announce(connection, topic, &letters, &lanes).await?;
-    ApplyError::check("outbox_events", planned, written)?;
+    let written = i64::try_from(letters.len()).unwrap_or(i64::MAX);
+    ApplyError::check("dead_letters", planned, written)?;
+    dead_letters::announce(connection, topic, letters).await?;
     Ok(planned)
 }

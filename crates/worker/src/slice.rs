@@ -20,6 +20,7 @@ use common::{
 pub use error::ApplyError;
 use plan::{Facts, Standing, decide};
 pub use plan::{Inapplicable, Outcome};
+pub(crate) use sql::currency;
 use sqlx::{Connection, PgConnection, PgPool};
 use uuid::Uuid;
 

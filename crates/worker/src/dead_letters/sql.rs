@@ -6,7 +6,7 @@ use common::types::{DeadLetterState, Lane};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::Letter;
+use super::{Announced, Letter};
 use crate::{
     event::{Columns, Place},
     slice::ApplyError,
@@ -154,21 +154,13 @@ pub(super) async fn die_again(
 pub(super) async fn announce(
     connection: &mut PgConnection,
     topic: &str,
-    letters: &[(Uuid, &Letter<'_>)],
+    letters: &[Announced],
 ) -> Result<i64, sqlx::Error> {
-    if letters.is_empty() {
-        return Ok(0);
-    }
-    let ids: Vec<Uuid> = letters.iter().map(|(id, _)| *id).collect();
-    let claims = letters.iter().map(|(_, letter)| letter);
-    let account_ids: Vec<Uuid> = claims.clone().map(|letter| letter.account_id.0).collect();
-    let lanes: Vec<i16> = claims
-        .clone()
-        .map(|letter| Lane::of(letter.account_id).number())
-        .collect();
-    let event_ids: Vec<Option<Uuid>> = claims
-        .map(|letter| letter.event_id.map(|id| id.0))
-        .collect();
+    let ids: Vec<Uuid> = letters.iter().map(|letter| letter.id).collect();
+    let account_ids: Vec<Uuid> = letters.iter().map(|letter| letter.account_id.0).collect();
+    let lanes = letters.iter().map(|letter| Lane::of(letter.account_id));
+    let lanes: Vec<i16> = lanes.map(Lane::number).collect();
+    let event_ids: Vec<Option<Uuid>> = letters.iter().map(|letter| letter.event_id).collect();
     let announced = sqlx::query!(
         "INSERT INTO outbox_events (event_id, account_id, aggregate_id, lane, topic, partition_key,
                                     aggregate_type, event_type, dead_letter_id)

@@ -142,12 +142,6 @@ impl Failures {
         self.retract(&self.side);
     }
 
-    /// Notes that this loop's work succeeds again; and what the accounts had in common is forgotten.
-    pub fn mended(&self) {
-        self.posted();
-        self.retract(&self.side);
-    }
-
     /// Notes that this process parked an event: the loop that retries has something to wait for.
     pub fn parked(&self) {
         self.shared.parked.notify_one();
@@ -243,13 +237,13 @@ mod tests {
         let retries = slices.of_another_loop();
         retries.stand_still("may not delete");
         slices.posted();
-        slices.mended();
+        slices.moved_on();
         assert_eq!(readiness.reasons()["ledger"], "may not delete");
         assert_eq!(slices.systemic().as_deref(), Some("may not delete"));
         assert!(slices.failed(AccountId::new(), "x"));
         assert!(!retries.failed(AccountId::new(), "x"));
         assert!(retries.may_probe() && !slices.may_probe());
-        retries.mended();
+        retries.moved_on();
         assert!(readiness.reasons().is_empty());
     }
 

@@ -1,22 +1,15 @@
 //! The statements of copies. Their caller begins and commits.
 
-use common::types::FailureReason;
+use common::types::{AccountId, FailureReason};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::Rejected;
 use crate::{
+    dead_letters::Announced,
     event::{Columns, Event},
     slice::ApplyError,
 };
-
-/// Letters as one array a column.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Letters {
-    pub(super) ids: Vec<Uuid>,
-    pub(super) account_ids: Vec<Uuid>,
-    pub(super) event_ids: Vec<Uuid>,
-}
 
 /// Writes copies of records. The event of a dead letter that was replayed, and is rejected now, comes
 /// back to its own letter.
@@ -24,7 +17,7 @@ pub(super) async fn insert(
     connection: &mut PgConnection,
     source_topic: &str,
     rejected: &[(&Event, FailureReason)],
-) -> Result<Letters, ApplyError> {
+) -> Result<Vec<Announced>, ApplyError> {
     let ids: Vec<Uuid> = rejected.iter().map(|_| Uuid::now_v7()).collect();
     let claims = rejected.iter().map(|(event, _)| event.transaction);
     let (account_ids, event_ids): (Vec<Uuid>, Vec<Uuid>) = claims
@@ -66,7 +59,11 @@ pub(super) async fn insert(
     .await?;
     let rows = rows.into_iter();
     Ok(rows
-        .map(|row| (row.id, row.account_id, row.event_id))
+        .map(|row| Announced {
+            id: row.id,
+            account_id: AccountId(row.account_id),
+            event_id: Some(row.event_id),
+        })
         .collect())
 }
 
@@ -74,7 +71,7 @@ pub(super) async fn insert(
 pub(super) async fn insert_parked(
     connection: &mut PgConnection,
     rejected: &[Rejected],
-) -> Result<Letters, sqlx::Error> {
+) -> Result<Vec<Announced>, sqlx::Error> {
     let ids: Vec<Uuid> = rejected.iter().map(|_| Uuid::now_v7()).collect();
     let account_ids: Vec<Uuid> = rejected.iter().map(|event| event.account.0).collect();
     let positions: Vec<i64> = rejected.iter().map(|event| event.position).collect();
@@ -108,42 +105,10 @@ pub(super) async fn insert_parked(
     .await?;
     let rows = rows.into_iter();
     Ok(rows
-        .map(|row| (row.id, row.account_id, row.event_id))
+        .map(|row| Announced {
+            id: row.id,
+            account_id: AccountId(row.account_id),
+            event_id: Some(row.event_id),
+        })
         .collect())
-}
-
-/// Writes the rows that bring letters to their topic; answers how many.
-pub(super) async fn announce(
-    connection: &mut PgConnection,
-    topic: &str,
-    letters: &Letters,
-    lanes: &[i16],
-) -> Result<i64, sqlx::Error> {
-    let written = sqlx::query!(
-        "INSERT INTO outbox_events (event_id, account_id, aggregate_id, lane, topic, partition_key,
-                                    aggregate_type, event_type, dead_letter_id)
-         SELECT id, account_id, event_id, lane, $1, account_id::text, 'dead_letter', 'dead_letter', id
-           FROM unnest($2::uuid[], $3::uuid[], $4::uuid[], $5::smallint[])
-                AS letter (id, account_id, event_id, lane)",
-        topic,
-        &letters.ids,
-        &letters.account_ids,
-        &letters.event_ids,
-        lanes,
-    )
-    .execute(connection)
-    .await?;
-    Ok(i64::try_from(written.rows_affected()).unwrap_or(i64::MAX))
-}
-
-impl FromIterator<(Uuid, Uuid, Uuid)> for Letters {
-    fn from_iter<I: IntoIterator<Item = (Uuid, Uuid, Uuid)>>(rows: I) -> Self {
-        let mut letters = Self::default();
-        for (id, account_id, event_id) in rows {
-            letters.ids.push(id);
-            letters.account_ids.push(account_id);
-            letters.event_ids.push(event_id);
-        }
-        letters
-    }
 }

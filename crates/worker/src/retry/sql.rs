@@ -6,14 +6,17 @@
 use std::time::Duration;
 
 use common::types::{
-    AccountId, AccountStatus, AmountCents, Currency, EventId, FailureReason, TransactionId,
+    AccountId, AccountStatus, AmountCents, EventId, FailureReason, TransactionId,
     TransactionStatus, TransactionType,
 };
 use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::queue::{Head, Locked, Parked, Removal, Removed, Waiting};
-use crate::ledger::{AccountState, TransactionRow};
+use crate::{
+    ledger::{AccountState, TransactionRow},
+    slice::currency,
+};
 
 /// Reads the heads that are due, the longest due first, and how many events wait behind each. It takes
 /// no lock: what it finds is looked at again behind the locks.
@@ -262,10 +265,4 @@ pub(super) async fn record_failure(
     .execute(connection)
     .await?;
     Ok(written.rows_affected() == 1)
-}
-
-/// A CHECK lets only codes through; one that is unknown here is the schema's fault, not the event's.
-fn currency(code: String) -> Result<Currency, sqlx::Error> {
-    code.try_into()
-        .map_err(|error| sqlx::Error::Decode(Box::new(error)))
 }

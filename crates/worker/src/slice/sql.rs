@@ -156,7 +156,7 @@ fn keys(events: &[&Event]) -> (Vec<Uuid>, Vec<Uuid>) {
 }
 
 /// A CHECK lets only codes through; one that is unknown here is the schema's fault, not the event's.
-fn currency(code: String) -> Result<Currency, sqlx::Error> {
+pub(crate) fn currency(code: String) -> Result<Currency, sqlx::Error> {
     code.try_into()
         .map_err(|error| sqlx::Error::Decode(Box::new(error)))
 }

@@ -334,7 +334,7 @@ async fn what_slices_cannot_do_is_left_for_slices_to_try(pool: PgPool) {
         .stand_still("rows were not as the locks promise");
     assert_eq!(retrier.retries.step().await, Step::StandingStill);
     assert_eq!(parked(&pool).await, 1);
-    retrier.failures.mended();
+    retrier.failures.moved_on();
     retrier.drain().await;
     assert_eq!(balance(&pool, account).await, (1, 1));
 }

@@ -71,7 +71,16 @@ pub(super) async fn terminate(service: &Service) -> Result<(), String> {
 /// As an operator ends it who has no time.
 pub(super) async fn terminate_twice(service: &Service) -> Result<(), String> {
     service.signal("TERM").await;
-    sleep(Duration::from_millis(20)).await;
+    // Two signals that come together may be one.
+    let heard = async {
+        while service.runs().await && !service.says("shutting down: no new work is taken") {
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    if timeout(END_AT_ONCE_MAX, heard).await.is_err() {
+        service.kill().await;
+        return Err(format!("{} does not hear a signal", service.label()));
+    }
     if service.runs().await {
         service.try_signal("TERM").await;
     }
