@@ -95,16 +95,45 @@ pub(crate) async fn accept(
     transaction_type: TransactionType,
     cents: i64,
 ) -> Event {
-    let transaction = TransactionCreated {
+    let transaction = request(account_id, transaction_type, cents);
+    insert(pool, &transaction).await;
+    event(transaction)
+}
+
+/// Accepts so many credits of 1 with one statement.
+pub(crate) async fn accept_many(pool: &PgPool, account: AccountId, events: usize) -> Vec<Event> {
+    let transactions: Vec<_> = (0..events)
+        .map(|_| request(account, TransactionType::Credit, 1))
+        .collect();
+    let ids: Vec<_> = transactions
+        .iter()
+        .map(|transaction| transaction.transaction_id.0)
+        .collect();
+    sqlx::query(
+        "INSERT INTO transactions (id, account_id, amount_cents, currency, type, idempotency_key)
+         SELECT id, $2, 1, 'EUR', 'CREDIT', id::text FROM unnest($1::uuid[]) AS request (id)",
+    )
+    .bind(ids)
+    .bind(account)
+    .execute(pool)
+    .await
+    .unwrap();
+    transactions.into_iter().map(event).collect()
+}
+
+fn request(
+    account_id: AccountId,
+    transaction_type: TransactionType,
+    cents: i64,
+) -> TransactionCreated {
+    TransactionCreated {
         schema_version: SCHEMA_VERSION,
         transaction_id: TransactionId::new(),
         account_id,
         amount_cents: AmountCents::try_from(cents).unwrap(),
         currency: "EUR".parse().unwrap(),
         transaction_type,
-    };
-    insert(pool, &transaction).await;
-    event(transaction)
+    }
 }
 
 async fn insert(pool: &PgPool, transaction: &TransactionCreated) {

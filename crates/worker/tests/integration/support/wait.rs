@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::{interval, timeout};
 
 /// How long a condition may take to come true; only a broken test waits this long.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Waits until a question's answer is yes.
 pub(crate) async fn eventually<F: Future<Output = bool>>(what: &str, mut ask: impl FnMut() -> F) {
