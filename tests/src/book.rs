@@ -79,6 +79,8 @@ pub struct Sent {
     pub created: u32,
     /// How many sendings had no answer that says what became of them.
     pub open: u32,
+    /// The key of the payment for the same account that stood before it in the batch which created both.
+    pub behind: Option<String>,
 }
 
 /// A test's own record of what it sent and what it was told: the auditor holds the system to it.
@@ -97,6 +99,7 @@ impl Book {
                 acknowledged: None,
                 created: 0,
                 open: 0,
+                behind: None,
             });
         entry.open += 1;
     }
@@ -119,6 +122,19 @@ impl Book {
             _ => {}
         }
         entry.open -= 1;
+    }
+
+    /// One batch created these payments, which stood in it in this order: those for one account are
+    /// decided in it.
+    pub fn created_together<'p>(&self, payments: impl Iterator<Item = &'p Payment>) {
+        let mut entries = self.lock();
+        let mut last: BTreeMap<Uuid, String> = BTreeMap::new();
+        for payment in payments {
+            let before = last.insert(payment.account, payment.key.clone());
+            if let Some(entry) = entries.get_mut(&(payment.account, payment.key.clone())) {
+                entry.behind = before;
+            }
+        }
     }
 
     /// Everything that was sent, in the order of account and key.

@@ -19,7 +19,7 @@ mod verdict;
 mod watch;
 
 pub use fault::{Fault, Link, POINTS, Server, Slot};
-pub use mutations::{Mutant, mutants};
+pub use mutations::{Cast, Mutant, mutants};
 pub use recovery::measure as measure_recovery;
 pub use report::Report;
 pub use round::{Isolation, Outcome, Plan, run as run_round};

@@ -255,6 +255,10 @@ impl Client {
             let status = answer.item_status(index);
             self.book.answered(payment, status, &result["transaction"]);
         }
+        let created = |index: &usize| answer.item_status(*index) == StatusCode::ACCEPTED;
+        let created = (0..payments.len()).filter(created);
+        self.book
+            .created_together(created.map(|index| &payments[index]));
         Ok(answer)
     }
 

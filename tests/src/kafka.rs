@@ -1,4 +1,4 @@
-use std::{env, time::Duration};
+use std::{collections::HashSet, env, time::Duration};
 
 use rdkafka::{
     ClientConfig, Message, Offset, TopicPartitionList,
@@ -7,6 +7,7 @@ use rdkafka::{
     consumer::{BaseConsumer, CommitMode, Consumer},
     error::KafkaResult,
     message::{BorrowedMessage, Header, Headers, OwnedHeaders},
+    metadata::MetadataTopic,
     producer::{BaseProducer, BaseRecord, Producer},
 };
 use serde_json::Value;
@@ -128,6 +129,15 @@ impl Kafka {
         records
     }
 
+    /// The events of a topic: events leave at least once, and of each the first record counts.
+    #[must_use]
+    pub fn events(&self, topic: &str) -> Vec<Record> {
+        let mut seen = HashSet::new();
+        let mut records = self.read(topic);
+        records.retain(|record| seen.insert(record.header("ce_id").to_owned()));
+        records
+    }
+
     /// Whether the broker answers, at this moment.
     #[must_use]
     pub fn answers(&self) -> bool {
@@ -211,11 +221,33 @@ impl Kafka {
     pub async fn group_caught_up(&self, group: &str, topic: &str) {
         let consumer = self.consumer(group);
         eventually(&format!("{group} at the end of {topic}"), async || {
-            (0..partitions(&consumer, topic))
-                .all(|partition| at_end(&consumer, topic, partition))
-                .then_some(())
+            is_caught_up(&consumer, topic).then_some(())
         })
         .await;
+    }
+
+    /// Whether a group has committed everything there is in a topic.
+    #[must_use]
+    pub fn is_caught_up(&self, group: &str, topic: &str) -> bool {
+        is_caught_up(&self.consumer(group), topic)
+    }
+
+    /// Whether a group has committed anything of a topic that has records.
+    ///
+    /// # Errors
+    /// If the broker does not answer.
+    pub fn has_committed(&self, group: &str, topic: &str) -> KafkaResult<bool> {
+        let consumer = self.consumer(group);
+        let metadata = consumer.fetch_metadata(Some(topic), TIMEOUT)?;
+        let mut asked = TopicPartitionList::new();
+        for partition in metadata.topics().iter().flat_map(MetadataTopic::partitions) {
+            asked.add_partition(topic, partition.id());
+        }
+        let committed = consumer.committed_offsets(asked, TIMEOUT)?;
+        let offsets = committed.elements();
+        Ok(offsets
+            .iter()
+            .any(|place| matches!(place.offset(), Offset::Offset(1..))))
     }
 
     /// Sets one of a topic's own settings.
@@ -268,6 +300,10 @@ fn partitions(consumer: &BaseConsumer, topic: &str) -> i32 {
     let metadata = consumer.fetch_metadata(Some(topic), TIMEOUT).unwrap();
     let topic = metadata.topics().first();
     topic.map_or(0, |topic| i32::try_from(topic.partitions().len()).unwrap())
+}
+
+fn is_caught_up(consumer: &BaseConsumer, topic: &str) -> bool {
+    (0..partitions(consumer, topic)).all(|partition| at_end(consumer, topic, partition))
 }
 
 fn at_end(consumer: &BaseConsumer, topic: &str, partition: i32) -> bool {

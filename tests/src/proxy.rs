@@ -1,10 +1,12 @@
+mod writes;
+
 use std::{
     future::pending,
     net::SocketAddr,
     pin::pin,
     sync::{
         Arc,
-        atomic::{AtomicU32, Ordering},
+        atomic::{AtomicU32, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -16,6 +18,8 @@ use tokio::{
     task::JoinSet,
     time::sleep,
 };
+
+use self::writes::Writes;
 
 /// How many bytes a throttled connection moves at once, and how long it rests behind them.
 const TRICKLE_BYTES: usize = 1_024;
@@ -49,6 +53,7 @@ pub struct Proxy {
     address: SocketAddr,
     mode: watch::Sender<Mode>,
     cuts: Arc<AtomicU32>,
+    touched: Arc<AtomicU64>,
     _tasks: JoinSet<()>,
 }
 
@@ -67,6 +72,8 @@ struct Line {
     mode: watch::Receiver<Mode>,
     /// How many of the server's answers are still to be cut in the middle.
     cuts: Arc<AtomicU32>,
+    /// How many connections or pieces of them the mode has changed anything for.
+    touched: Arc<AtomicU64>,
     speaks: Speaks,
 }
 
@@ -111,6 +118,7 @@ impl Proxy {
         let address = listener.local_addr().unwrap();
         let (mode, watched) = watch::channel(Mode::Forward);
         let cuts = Arc::<AtomicU32>::default();
+        let touched = Arc::<AtomicU64>::default();
         let speaks = match rewrite {
             Some(_) => Speaks::Kafka,
             None => Speaks::Postgres,
@@ -120,6 +128,7 @@ impl Proxy {
             rewrite: rewrite.map(|make| Arc::new(make(address.port()))),
             mode: watched,
             cuts: Arc::clone(&cuts),
+            touched: Arc::clone(&touched),
             speaks,
         };
         let mut tasks = JoinSet::new();
@@ -128,6 +137,7 @@ impl Proxy {
             address,
             mode,
             cuts,
+            touched,
             _tasks: tasks,
         };
         (proxy, address.port())
@@ -141,27 +151,39 @@ impl Proxy {
 
     /// The server is away from now on: connections break, new ones too.
     pub fn cut(&self) {
-        self.mode.send_replace(Mode::Refuse);
+        self.begin(Mode::Refuse);
     }
 
     /// The server is gone from now on without a word: connections stay open, and silent for ever.
     pub fn swallow(&self) {
-        self.mode.send_replace(Mode::Swallow);
+        self.begin(Mode::Swallow);
     }
 
     /// Every answer comes so much later from now on.
     pub fn delay(&self, by: Duration) {
-        self.mode.send_replace(Mode::Delay(by));
+        self.begin(Mode::Delay(by));
     }
 
     /// Little comes through at a time from now on.
     pub fn trickle(&self) {
-        self.mode.send_replace(Mode::Trickle);
+        self.begin(Mode::Trickle);
+    }
+
+    fn begin(&self, mode: Mode) {
+        self.touched.store(0, Ordering::Relaxed);
+        self.mode.send_replace(mode);
+    }
+
+    /// Since it began to do anything but forward: how many connections it has broken or silenced, or how
+    /// many pieces it has slowed down. None means that nobody has noticed.
+    #[must_use]
+    pub fn touched(&self) -> u64 {
+        self.touched.load(Ordering::Relaxed)
     }
 
     /// The next answers of the server, so many, get through by half, and then their connections break:
-    /// what became of the question its client cannot know. Of PostgreSQL's only answers of commits count:
-    /// to COMMIT, or to a statement that was a transaction of its own.
+    /// what became of the question its client cannot know. Of PostgreSQL's only answers to commits of
+    /// something written count: to COMMIT, or to a statement that was a transaction of its own.
     pub fn cut_answers(&self, answers: u32) {
         self.cuts.store(answers, Ordering::Relaxed);
     }
@@ -193,6 +215,7 @@ async fn accept(listener: TcpListener, line: Line) {
                 () = &mut forwarding => return,
                 changed = mode.wait_for(|mode| !mode.forwards()) => changed.map(|mode| *mode),
             };
+            line.touch();
             if changed.is_ok_and(|mode| mode == Mode::Swallow) {
                 pending::<()>().await;
             }
@@ -208,16 +231,25 @@ async fn forward(client: TcpStream, line: &Line) {
     let _small_packets_go_at_once = (client.set_nodelay(true), server.set_nodelay(true));
     let (mut from_client, mut to_client) = client.into_split();
     let (mut from_server, mut to_server) = server.into_split();
+    let writes = Writes::default();
     tokio::select! {
-        () = ask(&mut from_client, &mut to_server, line) => {}
-        () = answer(&mut from_server, &mut to_client, line) => {}
+        () = ask(&mut from_client, &mut to_server, line, &writes) => {}
+        () = answer(&mut from_server, &mut to_client, line, &writes) => {}
     }
 }
 
 /// Moves the client's bytes until one side is closed.
-async fn ask(from: &mut (impl AsyncRead + Unpin), to: &mut (impl AsyncWrite + Unpin), line: &Line) {
+async fn ask(
+    from: &mut (impl AsyncRead + Unpin),
+    to: &mut (impl AsyncWrite + Unpin),
+    line: &Line,
+    writes: &Writes,
+) {
     let mut buffer = Vec::with_capacity(64 * 1024);
     while matches!(from.read_buf(&mut buffer).await, Ok(1..)) {
+        if line.speaks == Speaks::Postgres {
+            writes.asked(&buffer);
+        }
         if line.send(to, &buffer).await.is_err() {
             return;
         }
@@ -230,17 +262,19 @@ async fn answer(
     from: &mut (impl AsyncRead + Unpin),
     to: &mut (impl AsyncWrite + Unpin),
     line: &Line,
+    writes: &Writes,
 ) {
     let mut buffer = Vec::with_capacity(64 * 1024);
     while matches!(from.read_buf(&mut buffer).await, Ok(1..)) {
         let rewrite = line.rewrite.as_deref();
         let whole = rewrite.map_or(buffer.len(), |rewrite| rewrite.apply(&mut buffer));
-        if line.cuts_this_one(&buffer[..whole]) {
+        if line.cuts_this_one(&buffer[..whole], writes) {
             let _nobody_cares_any_more = to.write_all(&buffer[..whole / 2]).await;
             return;
         }
         let mode = *line.mode.borrow();
         if let Mode::Delay(by) = mode {
+            line.touch();
             sleep(by).await;
         }
         if line.send(to, &buffer[..whole]).await.is_err() {
@@ -251,9 +285,14 @@ async fn answer(
 }
 
 impl Line {
+    /// The mode has changed something for somebody.
+    fn touch(&self) {
+        self.touched.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// Whether an answer that has just arrived is one of those to cut.
-    fn cuts_this_one(&self, answer: &[u8]) -> bool {
-        if self.speaks == Speaks::Postgres && !ends_a_commit(answer) {
+    fn cuts_this_one(&self, answer: &[u8], writes: &Writes) -> bool {
+        if self.speaks == Speaks::Postgres && !writes.committed_by(answer) {
             return false;
         }
         let one_less = |cuts: u32| cuts.checked_sub(1);
@@ -267,6 +306,7 @@ impl Line {
         if mode != Mode::Trickle {
             return to.write_all(bytes).await;
         }
+        self.touch();
         for piece in bytes.chunks(TRICKLE_BYTES) {
             to.write_all(piece).await?;
             sleep(TRICKLE_PAUSE).await;
@@ -297,26 +337,9 @@ impl Rewrite {
     }
 }
 
-/// Whether an answer of PostgreSQL says that a transaction is committed: a command was complete, and the
-/// session is idle now, outside of any transaction (protocol 3.0, `CommandComplete` and `ReadyForQuery`).
-fn ends_a_commit(answer: &[u8]) -> bool {
-    let contains = |part: &[u8]| answer.windows(part.len()).any(|window| window == part);
-    let tags: [&[u8]; 5] = [b"COMMIT\0", b"SELECT ", b"INSERT ", b"UPDATE ", b"DELETE "];
-    answer.ends_with(b"Z\0\0\0\x05I") && tags.into_iter().any(contains)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_answer_of_a_commit_is_told_from_others() {
-        assert!(ends_a_commit(b"C\0\0\0\x0bCOMMIT\0Z\0\0\0\x05I"));
-        assert!(ends_a_commit(b"D...C\0\0\0\x0dSELECT 1\0Z\0\0\0\x05I"));
-        // Within a transaction, and behind a login.
-        assert!(!ends_a_commit(b"C\0\0\0\x0dSELECT 1\0Z\0\0\0\x05T"));
-        assert!(!ends_a_commit(b"S..server_version\x0015\0Z\0\0\0\x05I"));
-    }
 
     #[test]
     fn an_address_is_replaced_wherever_the_bytes_are_split() {

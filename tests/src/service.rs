@@ -2,16 +2,18 @@ use std::{
     collections::BTreeMap,
     env,
     net::SocketAddr,
+    os::unix::process::ExitStatusExt,
     path::{Path, PathBuf},
     process::{ExitStatus, Output, Stdio},
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use serde_json::Value;
 use tokio::{
     io::{AsyncBufReadExt, AsyncRead, BufReader},
     process::{Child, Command},
-    time::timeout,
+    time::{sleep, timeout},
 };
 
 use crate::{
@@ -24,6 +26,11 @@ const BIN_DIR_VARIABLE: &str = "POSTONCE_BIN_DIR";
 /// How many lines of a service's log are kept. No test comes near it; a long load must not fill the
 /// memory with it.
 const LOG_LINES_MAX: usize = 50_000;
+
+/// What a crash point ends a process with: so does an assertion of a library.
+const SIGABRT: i32 = 6;
+/// How long the last line of a process that has ended may take through its pipe.
+const LAST_LINE_MAX: Duration = Duration::from_secs(10);
 
 /// One of the three services.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -132,8 +139,9 @@ impl Service {
     pub(crate) fn start(kind: Kind, settings: &Settings) -> Self {
         let mut child = command(kind, &[], settings).spawn().unwrap();
         let lines = Lines::default();
-        collect(child.stdout.take().unwrap(), &lines);
-        collect(child.stderr.take().unwrap(), &lines);
+        collect(child.stdout.take().unwrap(), &lines, LOG_LINES_MAX);
+        // What comes here is little, and tells why a process ended: it is kept behind a log that is full.
+        collect(child.stderr.take().unwrap(), &lines, 2 * LOG_LINES_MAX);
         let http = reqwest::Client::builder().no_proxy().timeout(PATIENCE);
         Self(Arc::new(Inner {
             kind,
@@ -251,6 +259,16 @@ impl Service {
             .reduce(|sum, value| sum + value)
     }
 
+    /// Waits until a counter has come to this, over those of its series that bear these labels: what is
+    /// counted behind a commit comes a moment later.
+    pub async fn counts(&self, name: &str, labels: &[(&str, &str)], expected: usize) {
+        eventually(&format!("{name} {labels:?} is {expected}"), async || {
+            let counted = self.metric_of(name, labels).await?;
+            (counted.to_string() == expected.to_string()).then_some(())
+        })
+        .await;
+    }
+
     /// Whether its log has a line with this message.
     pub(crate) fn says(&self, message: &str) -> bool {
         let lines = self.0.lines.lock().unwrap();
@@ -308,6 +326,20 @@ impl Service {
             .unwrap()
     }
 
+    /// Waits for its end, and says whether it ended at this crash point, as its last line tells.
+    pub(crate) async fn crashed_at(&self, point: &str) -> bool {
+        if self.ended().await.signal() != Some(SIGABRT) {
+            return false;
+        }
+        let line = format!("fault point {point}:");
+        let told = async {
+            while !self.says(&line) {
+                sleep(Duration::from_millis(5)).await;
+            }
+        };
+        timeout(LAST_LINE_MAX, told).await.is_ok()
+    }
+
     /// Whether the process is there.
     ///
     /// # Panics
@@ -330,14 +362,14 @@ impl Service {
     }
 }
 
-fn collect(stream: impl AsyncRead + Unpin + Send + 'static, lines: &Lines) {
+fn collect(stream: impl AsyncRead + Unpin + Send + 'static, lines: &Lines, most: usize) {
     let lines = Arc::clone(lines);
     let mut stream = BufReader::new(stream).lines();
     tokio::spawn(async move {
         while let Ok(Some(line)) = stream.next_line().await {
             let mut lines = lines.lock().unwrap();
             // Read on in any case: a service must not wait for somebody to read its log.
-            if lines.len() < LOG_LINES_MAX {
+            if lines.len() < most {
                 lines.push(line);
             }
         }

@@ -226,6 +226,18 @@ impl Stack {
         all.try_into().expect("as many services as kinds")
     }
 
+    /// The services that run.
+    pub(crate) async fn running(&self) -> Vec<Service> {
+        let services = self.services.lock().unwrap().clone();
+        let mut running = Vec::new();
+        for service in services {
+            if service.runs().await {
+                running.push(service);
+            }
+        }
+        running
+    }
+
     /// Waits until every accepted transaction has ended and every event has left, and holds the
     /// books to the promises.
     ///

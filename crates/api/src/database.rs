@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use common::db::bounded;
+use common::db::{bounded_unless, takes_no_writes};
 use metrics::{counter, describe_counter};
 use sqlx::{PgConnection, PgPool};
 use tokio::time::timeout;
@@ -40,12 +40,18 @@ impl Database {
         E: Into<Problem>,
     {
         // The outer limit is the one that answers; dropping the work closes its connection.
-        let bounded = bounded(&self.pool, self.request_timeout * 2, async |connection| {
-            work(connection)
-                .await
-                .map_err(|error| Failure::Work(error.into()))
-        });
-        match timeout(self.request_timeout, bounded).await {
+        let limit = self.request_timeout * 2;
+        let working = bounded_unless(
+            &self.pool,
+            limit,
+            Failure::of_a_read_only_session,
+            async |connection| {
+                work(connection)
+                    .await
+                    .map_err(|error| Failure::Work(error.into()))
+            },
+        );
+        match timeout(self.request_timeout, working).await {
             Ok(done) => done.map_err(Failure::into_problem),
             Err(elapsed) => Err(Problem::new(Code::Timeout).because(elapsed)),
         }
@@ -65,6 +71,13 @@ impl From<sqlx::Error> for Failure {
 }
 
 impl Failure {
+    fn of_a_read_only_session(&self) -> bool {
+        match self {
+            Self::Work(problem) => problem.database_error().is_some_and(takes_no_writes),
+            Self::Connection(error) => takes_no_writes(error),
+        }
+    }
+
     fn into_problem(self) -> Problem {
         match self {
             Self::Work(problem) => problem,

@@ -10,10 +10,12 @@ mod many;
 mod model;
 mod order;
 mod replay;
+mod run;
 mod sql;
 
 use std::sync::Arc;
 
+pub(crate) use run::ACCOUNT_BUSY;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::AppState;

@@ -7,6 +7,7 @@
 mod added;
 mod answer;
 mod batch;
+mod failure;
 mod key;
 mod lane;
 mod metrics;
@@ -22,6 +23,7 @@ use common::{
     outbox::WakeUp,
     types::{AccountId, AmountCents, Currency, TransactionId, TransactionType},
 };
+use futures_util::future::select_all;
 pub use key::{IdempotencyKey, InvalidIdempotencyKey};
 pub use settings::IntakeSettings;
 use sqlx::PgPool;
@@ -114,10 +116,10 @@ impl Intake {
         self.bound
             .enter(1)
             .map_err(|Overloaded| IntakeError::Overloaded)?;
-        let deadline = Instant::now() + self.deadline;
-        let (lane, waiting, ticket) = self.ticket(new);
+        let now = Instant::now();
+        let (lane, waiting, ticket) = self.ticket(new, now);
         self.enqueue(lane, vec![waiting]);
-        await_answer(ticket, deadline).await
+        await_answer(ticket, now + self.deadline).await
     }
 
     /// Writes many, each by itself; those of one account in the order given. The answers stand in
@@ -130,11 +132,11 @@ impl Intake {
         items: Vec<NewTransaction>,
     ) -> Result<Vec<Result<Outcome, IntakeError>>, Overloaded> {
         self.bound.enter(items.len())?;
-        let deadline = Instant::now() + self.deadline;
+        let now = Instant::now();
         let mut by_lane: Vec<_> = self.lanes.iter().map(|_| Vec::new()).collect();
         let mut tickets = Vec::with_capacity(items.len());
         for item in items {
-            let (lane, waiting, ticket) = self.ticket(item);
+            let (lane, waiting, ticket) = self.ticket(item, now);
             by_lane[lane].push(waiting);
             tickets.push(ticket);
         }
@@ -143,19 +145,31 @@ impl Intake {
         }
         let mut answers = Vec::with_capacity(tickets.len());
         for ticket in tickets {
-            answers.push(await_answer(ticket, deadline).await);
+            answers.push(await_answer(ticket, now + self.deadline).await);
         }
         Ok(answers)
     }
 
     /// The row's lane, what is put into its queue, and what its caller waits with.
-    fn ticket(&self, new: NewTransaction) -> (usize, Waiting, Ticket) {
+    fn ticket(&self, new: NewTransaction, now: Instant) -> (usize, Waiting, Ticket) {
         let lane = common::types::Lane::of(new.account_id).number();
         let lane = usize::try_from(lane).unwrap_or_default() % self.lanes.len();
         // The id is made once, here, and kept over every retry: a row found under it later was
         // written for this very request.
-        let (waiting, ticket) = ticket(TransactionId::new(), new);
+        let (waiting, ticket) = ticket(TransactionId::new(), now + self.wait_max(), new);
         (lane, waiting, ticket)
+    }
+
+    /// How long a row waits for the database at most: a third of its time is left to tell its caller.
+    fn wait_max(&self) -> Duration {
+        self.deadline * 2 / 3
+    }
+
+    /// Waits until a lane is gone, which none is before every clone of the intake is, unless it panicked.
+    /// Its accounts' transactions are refused from then on.
+    pub async fn lane_lost(&self) {
+        let lanes = self.lanes.iter().map(|lane| Box::pin(lane.closed()));
+        select_all(lanes).await;
     }
 
     /// Rows that come together are put into the queue together: the lane, on a thread of its own, would

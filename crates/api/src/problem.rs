@@ -122,6 +122,12 @@ impl Problem {
         self.0.source.as_ref()
     }
 
+    /// The database's error, where that is the cause.
+    #[must_use]
+    pub(crate) fn database_error(&self) -> Option<&sqlx::Error> {
+        self.source()?.downcast_ref()
+    }
+
     /// The headers its response has beside the usual ones.
     #[must_use]
     pub(crate) fn headers(&self) -> &[(HeaderName, HeaderValue)] {

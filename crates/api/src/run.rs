@@ -1,4 +1,4 @@
-use std::{io, sync::Arc};
+use std::{io, pin::pin, sync::Arc};
 
 use common::{
     admin::{self, Readiness},
@@ -10,6 +10,7 @@ use common::{
 use sqlx::PgPool;
 use tokio::{net::TcpListener, runtime::Handle};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::error;
 
 use crate::{
     AppState, BodyRoom, Database, app, auth,
@@ -27,7 +28,7 @@ const KEYS_CONNECTIONS: u32 = 1;
 /// last batch written.
 ///
 /// # Errors
-/// If a port cannot be had.
+/// If a port cannot be had, or a lane of the intake was lost.
 pub async fn run(settings: Settings, metrics: Metrics, stop: CancellationToken) -> io::Result<()> {
     let readiness = Readiness::default();
     let admin = admin::bind("admin", settings.admin_bind_addr).await?;
@@ -47,8 +48,7 @@ pub async fn run(settings: Settings, metrics: Metrics, stop: CancellationToken) 
     let intake = Thread::start("intake")?;
     Service::start(&settings, &readiness, intake.handle())
         .serve(listener, stop)
-        .await;
-    Ok(())
+        .await
 }
 
 /// The service without its ports: the app, and what works behind it.
@@ -57,6 +57,7 @@ pub struct Service {
     /// Answers requests.
     pub app: App,
     server: server::ServerSettings,
+    intake: Intake,
     /// The intake's lanes, which end by themselves when nobody can send any more.
     lanes: TaskTracker,
     /// Ends the tasks that would go on for ever.
@@ -84,9 +85,10 @@ impl Service {
         let wake_up = start_hints(settings, &end, for_intake);
         let (ring, refresh) = auth::keep_fresh(keys.clone(), settings.keys, database, end.clone());
         tokio::spawn(refresh);
+        let into_lanes = start_intake(settings, &intake, &wake_up, &lanes, for_intake);
         let state = AppState {
             keys: ring,
-            intake: start_intake(settings, &intake, &wake_up, &lanes, for_intake),
+            intake: into_lanes.clone(),
             database: Database::new(general.clone(), settings.server.request_timeout()),
             bodies: BodyRoom::new(settings.server.http_bodies_bytes_max),
             server: settings.server,
@@ -98,6 +100,7 @@ impl Service {
         Self {
             app: app(Arc::new(state), readiness.clone()),
             server: settings.server,
+            intake: into_lanes,
             lanes,
             end,
             pools: [general, intake, keys],
@@ -105,15 +108,35 @@ impl Service {
     }
 
     /// Serves until the token is cancelled, then ends.
-    pub async fn serve(self, listener: TcpListener, stop: CancellationToken) {
-        server::serve(listener, self.app.clone(), self.server, stop).await;
+    ///
+    /// # Errors
+    /// If a lane of the intake was lost. Nobody would write its accounts' transactions any more, so the
+    /// service ends, and whatever manages the process starts another one.
+    pub async fn serve(self, listener: TcpListener, stop: CancellationToken) -> io::Result<()> {
+        let stop = stop.child_token();
+        let mut serving = pin!(server::serve(
+            listener,
+            self.app.clone(),
+            self.server,
+            stop.clone()
+        ));
+        let ended = tokio::select! {
+            () = &mut serving => Ok(()),
+            () = self.intake.lane_lost() => {
+                error!("a lane of the intake was lost: the service ends");
+                stop.cancel();
+                serving.await;
+                Err(io::Error::other("a lane of the intake was lost"))
+            }
+        };
         self.end().await;
+        ended
     }
 
     /// Writes what the intake still holds, then ends everything behind the app. The hint of the last
     /// batch may stay unsent: the publisher looks by itself, too.
     pub async fn end(self) {
-        drop(self.app);
+        drop((self.app, self.intake));
         self.lanes.close();
         self.lanes.wait().await;
         self.end.cancel();

@@ -17,7 +17,7 @@ pub use batches::{BATCH_ITEMS, Batches, Until};
 pub use connection::{Answer, Connection, Target};
 pub use instructions::{Instruction, Instructions};
 pub use open_loop::OpenLoop;
-pub use probe::{FIRST_LOOK, POLL, Probe};
+pub use probe::{FIRST_LOOK, POLL, Probe, WARM_UP};
 pub use schedule::Schedule;
 pub use tally::Tally;
 pub use turns::{GRACE, Pace, Window};

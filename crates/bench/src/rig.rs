@@ -10,6 +10,7 @@ use uuid::Uuid;
 
 use crate::{
     accounts,
+    backlog::accepted,
     figures::{count, float, micros},
     history,
     ledger::Expected,
@@ -23,6 +24,8 @@ use crate::{
 const POLL: Duration = Duration::from_millis(50);
 /// How long a count that is waited for may stand still.
 const STANDSTILL_MAX: Duration = Duration::from_mins(1);
+/// How long requests that nobody waits for any more may take: longer than the api's own deadline.
+const SETTLED_MAX: Duration = Duration::from_secs(15);
 
 /// A stack with an api and accounts on it, and what is known of what was sent to it.
 #[derive(Debug)]
@@ -198,6 +201,21 @@ impl Rig {
         self.reach("the outbox is empty", 1, sent).await
     }
 
+    /// Asks the api how many transactions it has accepted. Those whose answers nobody waited for may still
+    /// be written: it is asked until its count is that of the table, or it had the time to finish.
+    pub async fn accepted_by_api(&self) -> anyhow::Result<u64> {
+        let asked = Instant::now();
+        loop {
+            let made = transactions(self.database()).await?;
+            let made = made.saturating_sub(self.expected.before);
+            let accepted = accepted(&self.services).await;
+            if accepted == made || asked.elapsed() > SETTLED_MAX {
+                return Ok(accepted);
+            }
+            sleep(POLL).await;
+        }
+    }
+
     /// Waits until a count has reached a goal. It may not stand still for long.
     pub async fn reach(
         &self,
@@ -228,6 +246,13 @@ pub async fn settle(database: &PgPool) -> Result<(), sqlx::Error> {
     sqlx::raw_sql("VACUUM (ANALYZE)").execute(database).await?;
     sqlx::raw_sql("CHECKPOINT").execute(database).await?;
     Ok(())
+}
+
+async fn transactions(database: &PgPool) -> Result<u64, sqlx::Error> {
+    let transactions: i64 = sqlx::query_scalar("SELECT count(*) FROM transactions")
+        .fetch_one(database)
+        .await?;
+    Ok(transactions.unsigned_abs())
 }
 
 async fn wal_bytes(database: &PgPool) -> Result<i64, sqlx::Error> {

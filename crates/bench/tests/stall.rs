@@ -4,8 +4,11 @@
 //! the stall waits for its end, so a fifth of all requests wait for between 0 and 1 s, evenly: 5% of
 //! all wait for longer than 750 ms, at any rate that the server can otherwise hold. A closed loop
 //! would not show it: each of its connections would have one slow answer in every stall, and nothing
-//! else, however long it took; with 16 connections at 200 requests a second that is 32 slow answers
-//! of 2,000, 1.6%, and a p95 of the time that an answer takes when nothing stalls.
+//! else, however long it took; with 4 connections at 50 requests a second that is 8 slow answers
+//! of 500, 1.6%, and a p95 of the time that an answer takes when nothing stalls.
+//!
+//! So what is told apart is 750 ms and next to nothing. The bounds lie far from both, and the rates are
+//! low: a machine that is busy with other tests must not decide.
 
 #![expect(
     clippy::unwrap_used,
@@ -14,6 +17,7 @@
 
 use std::{
     net::SocketAddr,
+    ops::RangeInclusive,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -30,19 +34,22 @@ const CYCLE: Duration = Duration::from_secs(5);
 const STALL: Duration = Duration::from_secs(1);
 /// Two cycles.
 const LASTS: Duration = Duration::from_secs(10);
+/// Few, so that few of the answers to a closed loop would be slow ones.
+const CONNECTIONS: usize = 4;
+/// Between what p95 is in truth, and what a closed loop would see.
+const P95_MS: RangeInclusive<f64> = 500.0..=1_100.0;
+/// Four of five requests are not due in a stall.
+const P50_MAX_MS: f64 = 450.0;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stall_costs_every_request_that_was_due_in_it() {
-    let (slow, fast) = tokio::join!(against_stalls(200), against_stalls(800));
-    for (rate, tally) in [(200, slow), (800, fast)] {
+    let (slow, fast) = tokio::join!(against_stalls(50), against_stalls(200));
+    for (rate, tally) in [(50, slow), (200, fast)] {
         assert_eq!(tally.acknowledged.len(), rate * 10, "at {rate}/s");
         assert_eq!((tally.refused, tally.unknown, tally.unsent), (0, 0, 0));
         let (p50, p95) = (tally.percentile_ms(50.0), tally.percentile_ms(95.0));
-        assert!(
-            (650.0..=850.0).contains(&p95),
-            "at {rate}/s p95 is {p95} ms"
-        );
-        assert!(p50 < 100.0, "at {rate}/s p50 is {p50} ms");
+        assert!(P95_MS.contains(&p95), "at {rate}/s p95 is {p95} ms");
+        assert!(p50 < P50_MAX_MS, "at {rate}/s p50 is {p50} ms");
     }
 }
 
@@ -60,10 +67,15 @@ async fn what_could_not_be_sent_counts_with_the_time_it_waited() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_due_is_still_sent_when_the_time_is_up() {
     let address = serve(|_| Duration::from_millis(50)).await;
-    let tally = load(address, 50, Duration::from_secs(1), 1).await;
-    assert_eq!(tally.acknowledged.len(), 50);
+    // One and a half times as much as can be answered in that second; the grace is 3 s.
+    let tally = load(address, 30, Duration::from_secs(1), 1).await;
+    assert_eq!(tally.acknowledged.len(), 30);
     assert_eq!((tally.refused, tally.unknown, tally.unsent), (0, 0, 0));
-    assert!(tally.took > Duration::from_secs(2), "{:?}", tally.took);
+    assert!(
+        tally.took > Duration::from_millis(1_400),
+        "{:?}",
+        tally.took
+    );
 }
 
 async fn against_stalls(rate: u32) -> Tally {
@@ -79,7 +91,7 @@ async fn against_stalls(rate: u32) -> Tally {
             Duration::ZERO
         }
     });
-    load(address.await, rate, LASTS, 16).await
+    load(address.await, rate, LASTS, CONNECTIONS).await
 }
 
 async fn load(address: SocketAddr, rate: u32, lasts: Duration, connections: usize) -> Tally {

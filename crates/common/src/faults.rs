@@ -2,7 +2,8 @@
 //!
 //! Without the feature `faults`, which no shipped binary has, both functions do nothing and compile to
 //! nothing. With it, two variables steer them:
-//! - `FAULT_POINT=worker.after_commit:17` kills the process at its 17th pass of that point;
+//! - `FAULT_POINT=worker.after_commit:17` kills the process at its 17th pass of that point, behind a line
+//!   on standard error that tells this end from any other abort;
 //! - `FAULT_MUTATION=offsets_before_commit` breaks one of the rules that the promises rest on, so that
 //!   the suite can show that it notices.
 
@@ -15,7 +16,7 @@ pub enum Mutation {
     OffsetsBeforeCommit,
     /// The publisher marks rows before the broker acknowledged them.
     MarkBeforeAck,
-    /// The publisher goes on with a lane that it lost, and leaves rows out for later.
+    /// The publisher goes on with lanes that it lost while it was frozen, and leaves rows of them out.
     KeepLostLane,
     /// The worker does not lock accounts.
     NoAccountLock,
@@ -78,12 +79,14 @@ mod active {
         }
     }
 
-    /// A step at which the fault suite may kill the process: at once, no destructor runs.
+    /// A step at which the fault suite may kill the process: no destructor runs. The suite waits for the
+    /// line, because anything else in a process may abort, too.
     pub fn point(name: &str) {
         if let Some((chosen, left)) = &*POINT
             && chosen == name
             && left.fetch_sub(1, Ordering::Relaxed) == 1
         {
+            eprintln!("fault point {name}: the process ends here");
             std::process::abort();
         }
     }

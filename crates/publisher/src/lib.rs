@@ -1,5 +1,6 @@
 //! The publisher: moves events from the outbox to Kafka, in order for each account, at least once.
 
+mod background;
 mod backoff;
 mod courier;
 mod cycle;
@@ -27,10 +28,11 @@ pub use resend::{ResendError, expectation, resend};
 pub use settings::{Command, KafkaSettings, PublishingSettings, Settings};
 use sqlx::postgres::PgConnectOptions;
 use tokio::{sync::watch, task::JoinSet};
-use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
+use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use crate::{
+    background::beside,
     cycle::{Cycle, CycleParts},
     health::Health,
     topics::{TopicKeeper, TopicsState},
@@ -41,7 +43,7 @@ pub const SERVICE: &str = "publisher";
 
 /// The publisher's work: it publishes until the token is cancelled, then until every row on its way
 /// is reported and marked; its lanes are given up last. Dropped before that, it ends at once, as in
-/// a crash.
+/// a crash. It ends before the token is cancelled only if one of its parts did, and says so in the log.
 ///
 /// What it needs is registered in `readiness` by the call itself, so that the service is unready
 /// from the start.
@@ -70,6 +72,7 @@ struct Components {
 
 async fn publish(settings: Settings, components: Components, token: CancellationToken) {
     metrics_help::describe();
+    let stop = token.child_token();
     let (topics_sender, topics) = watch::channel(TopicsState::NotReady);
     let (answered, broker_answered) = watch::channel(None);
     let parts = CycleParts {
@@ -98,17 +101,22 @@ async fn publish(settings: Settings, components: Components, token: Cancellation
     watch_over(&mut background, &settings, &parts);
     // The lanes are held until the last mark is written.
     let stop_lanes = CancellationToken::new();
-    let lanes = AbortOnDropHandle::new(tokio::spawn(lanes::keep(
+    let mut lane_keeper = JoinSet::new();
+    lane_keeper.spawn(lanes::keep(
         session(&settings).options(lanes::SESSION_OPTIONS),
         Arc::clone(&parts.ownership),
         components.database.needed_side(),
         Arc::clone(&parts.hinted),
         stop_lanes.clone(),
-    )));
+    ));
     let cycle = Cycle::new(parts, &settings.kafka, settings.publishing.clone());
-    cycle.run(token).await;
+    let shutdown = settings.shutdown;
+    let cycle = Box::pin(cycle.run(stop.clone()));
+    let publishing = beside(&mut lane_keeper, &stop, shutdown, cycle);
+    // What failed has been told, and the lanes are given up all the same.
+    let _ = beside(&mut background, &stop, shutdown, publishing).await;
     stop_lanes.cancel();
-    if let Err(error) = lanes.await {
+    if let Some(Err(error)) = lane_keeper.join_next().await {
         warn!(%error, "the session of the lanes did not end in good order");
     }
 }

@@ -1,6 +1,6 @@
 //! The publisher's process: settings, logs, metrics, the admin server, and the end.
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use common::{
     admin::{self, Readiness},
     settings::{parse_or_exit, refuse},
@@ -52,5 +52,9 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     };
     // One grace period for everything.
     shutdown.drain(&stop, all).await;
+    ensure!(
+        stop.is_cancelled(),
+        "a part of the publisher failed: the log tells which"
+    );
     Ok(())
 }

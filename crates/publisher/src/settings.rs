@@ -30,7 +30,6 @@ pub struct Settings {
         long,
         env,
         hide_env_values = true,
-        hide_default_value = true,
         default_value = "postgres://postonce_publisher:postonce_publisher@127.0.0.1:15432/postonce"
     )]
     pub database_url: DatabaseUrl,

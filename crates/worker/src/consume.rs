@@ -26,14 +26,18 @@ use rdkafka::{
     consumer::{CommitMode, Consumer, StreamConsumer},
     error::{KafkaError, KafkaResult},
 };
-use tokio::{select, sync::oneshot, time::sleep};
+use tokio::{
+    select,
+    sync::oneshot,
+    time::{Instant, sleep, sleep_until},
+};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use crate::{config::KafkaSettings, event::Item};
 
-/// How long work on a slice may take before the consumer is paused, and polled beside it so that
-/// rebalances go on. Most slices are done long before; pausing for each would throw away what was
+/// How long work on a slice may take, all its attempts and the pauses between them, before the consumer is
+/// paused, and polled beside it so that rebalances go on. Most slices are done long before; pausing for each would throw away what was
 /// prefetched.
 const UNPOLLED_MAX: Duration = Duration::from_millis(500);
 
@@ -67,6 +71,9 @@ pub struct Intake {
     /// The last slice was full: more is waiting, which is read while that one is worked on.
     backlog: bool,
     gaps: Gaps,
+    /// When the last slice was collected. The consumer is polled for it, or in the moment after it for the
+    /// next one.
+    collected_at: Instant,
     paused: bool,
     fatal: Option<KafkaError>,
 }
@@ -87,6 +94,7 @@ impl Intake {
             held: Held::default(),
             backlog: false,
             gaps: Gaps::default(),
+            collected_at: Instant::now(),
             paused: false,
             fatal: None,
         })
@@ -141,6 +149,7 @@ impl Intake {
             collected.items.extend(self.held.pop());
         };
         collected.fatal = self.fatal.take();
+        self.collected_at = Instant::now();
         collected
     }
 
@@ -154,15 +163,15 @@ impl Intake {
         self.held.next_bytes()
     }
 
-    /// Runs work on a slice to its end. Behind a full slice the next is read meanwhile. If it takes
-    /// long, the group is served: paused, so that nothing piles up here.
+    /// Runs a piece of the work on a slice to its end. Behind a full slice the next is read meanwhile. If
+    /// the slice takes long, the group is served: paused, so that nothing piles up here.
     pub async fn serve_during<F: Future>(&mut self, work: F) -> F::Output {
         let mut work = pin!(work);
         if !self.paused {
             select! {
                 biased;
                 output = &mut work => return output,
-                () = sleep(UNPOLLED_MAX) => {}
+                () = sleep_until(self.collected_at + UNPOLLED_MAX) => {}
                 never = self.read_ahead() => match never {},
             }
             self.pause();

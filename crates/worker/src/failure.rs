@@ -84,6 +84,12 @@ pub fn signature(error: &ApplyError) -> String {
     }
 }
 
+/// Whether two failures, as [`describe`] tells them, have one cause, as far as that can be told.
+#[must_use]
+pub fn are_alike(one: &str, other: &str) -> bool {
+    generalized(one) == generalized(other)
+}
+
 /// A message with a `#` for each number and id.
 fn generalized(message: &str) -> String {
     let is_of_one = |word: &str| {
@@ -216,6 +222,10 @@ mod tests {
         assert_eq!(one, other);
         assert_eq!(one, "no account #-#-#-#-#: # cents too few");
         assert_ne!(generalized("no account 1"), generalized("no currency 1"));
+        assert!(are_alike(
+            "no account 1 (SQLSTATE P0001)",
+            "no account 2 (SQLSTATE P0001)"
+        ));
     }
 
     #[derive(Debug, thiserror::Error)]

@@ -16,14 +16,8 @@ const INTERVAL: Duration = Duration::from_mins(1);
 /// Most rows removed in one transaction: it stays short, and vacuum keeps up.
 const BATCH_ROWS_MAX: i64 = 5_000;
 
-/// Prunes closed events past their retention until the stop token; without one, nothing.
-pub async fn run(
-    pool: PgPool,
-    limit: Duration,
-    retention: Option<Duration>,
-    stop: CancellationToken,
-) {
-    let Some(retention) = retention else { return };
+/// Prunes closed events past their retention until the stop token.
+pub async fn run(pool: PgPool, limit: Duration, retention: Duration, stop: CancellationToken) {
     let mut ticks = interval(INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     while stop.run_until_cancelled(ticks.tick()).await.is_some() {

@@ -1,5 +1,6 @@
 //! Postonce's worker: reads `transaction.created` events and posts their transactions to the ledger.
 
+pub(crate) mod background;
 pub mod backoff;
 pub mod config;
 pub mod consume;
@@ -20,6 +21,7 @@ pub mod worker;
 
 use std::sync::Arc;
 
+use background::{all_end, beside};
 use common::{admin::Readiness, outbox::WakeUp, telemetry::sample_pool};
 use config::{Config, SERVICE};
 use failure::Failures;
@@ -27,18 +29,23 @@ use health::{Health, Side};
 use probe::Probe;
 use retry::{Retries, gauge};
 use sqlx::PgPool;
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 use worker::Worker;
+
+/// The name of the retries' pool in metrics.
+const RETRIES_POOL: &str = "worker-retries";
 
 /// Works until the stop token: waits for the database and the topic, joins the group, applies.
 ///
 /// # Errors
-/// If Kafka's client refuses its configuration.
+/// If Kafka's client refuses its configuration, or one of the tasks beside the slices ended too early.
 pub async fn run(
     config: Config,
     readiness: Readiness,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
+    let stop = stop.child_token();
     let pool = config.pool();
     let client = Arc::new(consume::broker(&config.kafka)?);
     let topic = config.kafka.transactions_topic.clone();
@@ -62,18 +69,21 @@ pub async fn run(
     if !(has_database && has_broker) {
         return Ok(());
     }
-    let tasks = start_background(&config, &pool, probes, &stop);
+    let mut tasks = start_background(&config, &pool, probes, &stop);
     let wake_up = WakeUp::start(config.session(), stop.clone());
     let ledger = readiness.component("ledger");
     let failures = Failures::new(ledger, config.failures.systemic_failures_max);
     let side = database.quiet_side();
     let retries = Retries::new(&config, wake_up.clone(), side, failures.of_another_loop());
+    tasks.spawn(sample_pool(retries.pool(), RETRIES_POOL, stop.clone()));
     tasks.spawn(retries.run(stop.clone()));
     let side = database.quiet_side();
     let worker = Worker::join(&config, pool, wake_up, side, failures, &readiness)?;
-    worker.run(&stop).await;
-    config.shutdown.wait(&tasks).await;
-    Ok(())
+    let shutdown = config.shutdown;
+    let work = Box::pin(worker.run(&stop));
+    let ended = beside(&mut tasks, &stop, shutdown, work).await;
+    shutdown.drain(&stop, all_end(&mut tasks)).await;
+    ended
 }
 
 fn start_background(
@@ -81,20 +91,17 @@ fn start_background(
     pool: &PgPool,
     probes: [(Probe, Side); 2],
     stop: &CancellationToken,
-) -> TaskTracker {
-    let tasks = TaskTracker::new();
+) -> JoinSet<()> {
+    let mut tasks = JoinSet::new();
     for (probe, side) in probes {
         tasks.spawn(probe.watch(side, stop.clone()));
     }
     tasks.spawn(sample_pool(pool.clone(), SERVICE, stop.clone()));
-    let retention = config.processed_events_retention();
     let limit = config.database.answer_timeout();
     tasks.spawn(gauge::run(pool.clone(), limit, stop.clone()));
-    tasks.spawn(housekeeping::run(
-        pool.clone(),
-        limit,
-        retention,
-        stop.clone(),
-    ));
+    if let Some(retention) = config.processed_events_retention() {
+        let pool = pool.clone();
+        tasks.spawn(housekeeping::run(pool, limit, retention, stop.clone()));
+    }
     tasks
 }

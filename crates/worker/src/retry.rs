@@ -15,6 +15,7 @@ mod attempt;
 mod dead_letter;
 mod failing;
 pub mod gauge;
+mod patience;
 mod queue;
 mod sql;
 
@@ -24,8 +25,9 @@ use attempt::{Attempt, Done, Manner};
 use common::{
     db::{DatabaseSettings, bounded},
     outbox::WakeUp,
-    types::{AccountId, DeadLetterClass},
+    types::DeadLetterClass,
 };
+use patience::{Begin, Patience};
 use queue::Head;
 use sqlx::{Connection, PgConnection, PgPool};
 use tokio::time::sleep;
@@ -38,16 +40,17 @@ use crate::{
     failure::Failures,
     health::Side,
     metrics::{self, Tally},
-    slice::ApplyError,
+    slice::{ApplyError, forget_statements},
 };
 
+/// Most connections of this loop. It uses one at a time; but a pool asks a connection that comes back
+/// whether it lives, without a limit, and one whose line goes silent at that moment keeps its place until
+/// TCP gives up. The other goes on meanwhile.
+const CONNECTIONS_MAX: u32 = 2;
 /// How long one attempt may take before its connection counts as dead, as a slice's.
 const ATTEMPT_MAX: Duration = Duration::from_secs(10);
 /// How many due heads are looked at, at least: others may hold the accounts of the first ones.
 const LOOK_MIN: i64 = 64;
-/// How often in a row the longest due head's account is passed by, because others hold it, before it is
-/// waited for.
-const PASSED_BY_MAX: u32 = 3;
 /// How many full slices are taken at once from a queue whose account had to be waited for: slices and
 /// retries take turns there, and each slice parks at most one, so the queue comes to its end.
 const SLICES_PER_TURN: i64 = 4;
@@ -89,7 +92,7 @@ impl Step {
 
 /// One worker's part in trying parked events again.
 pub struct Retries {
-    /// Of one connection, so that retries never wait for one that slices have, or take theirs.
+    /// Its own, so that retries never wait for a connection that slices have, or take theirs.
     pool: PgPool,
     settings: FailureSettings,
     kafka: KafkaSettings,
@@ -102,22 +105,21 @@ pub struct Retries {
     /// The last step was in vain: the next one begins with any of the due heads, so that the first of
     /// them does not keep the others.
     begins_anywhere: bool,
-    /// How often in a row the longest due head's account was passed by.
-    passed_by: u32,
+    patience: Patience,
     /// This loop said that it cannot go on.
     stands_still: bool,
 }
 
 impl Retries {
-    /// With a database connection of its own.
+    /// With database connections of its own.
     #[must_use]
     pub fn new(config: &Config, wake_up: WakeUp, database: Side, failures: Failures) -> Self {
-        let one = DatabaseSettings {
-            database_connections_max: 1,
+        let own = DatabaseSettings {
+            database_connections_max: CONNECTIONS_MAX,
             ..config.database.clone()
         };
         Self {
-            pool: one.pool(config.session()),
+            pool: own.pool(config.session()),
             settings: config.failures,
             kafka: config.kafka.clone(),
             slice_events_max: i64::from(config.slices.slice_events_max),
@@ -126,9 +128,15 @@ impl Retries {
             failures,
             ambition: 1,
             begins_anywhere: false,
-            passed_by: 0,
+            patience: Patience::default(),
             stands_still: false,
         }
+    }
+
+    /// The connections of this loop.
+    #[must_use]
+    pub fn pool(&self) -> PgPool {
+        self.pool.clone()
     }
 
     /// Tries parked events until the stop token. A step that has begun comes to its end.
@@ -183,7 +191,7 @@ impl Retries {
                 self.database.set_ready();
                 step
             }
-            Err(error) => self.gave_no_answer(&error).await,
+            Err(error) => self.gave_no_answer(&error),
         };
         self.begins_anywhere = step.is_in_vain();
         step
@@ -195,27 +203,20 @@ impl Retries {
         }
         let heads = self.look().await?;
         if heads.is_empty() {
-            // Nothing is left that could not be done.
-            self.goes_on();
-            return Ok(Step::Idle(self.next_due().await?));
+            return self.found_nothing_due().await;
         }
         let first = if self.begins_anywhere {
             rand::random_range(0..heads.len())
         } else {
             0
         };
-        let (kafka, manner) = (&self.kafka, self.manner());
-        let events_max = self.events_max(manner);
-        let attempt = bounded(&self.pool, ATTEMPT_MAX, async |connection| {
-            attempt::attempt(connection, kafka, &heads[first..], events_max, manner).await
-        });
-        let attempt = attempt.await?;
-        let longest_due = heads.first().filter(|_| first == 0);
-        self.count_passing_by(
-            manner,
-            longest_due.map(|head| head.account),
-            attempt.first(),
-        );
+        let begin = Begin {
+            account: heads[first].account,
+            is_longest_due: first == 0,
+        };
+        let manner = self.patience.manner(begin.account);
+        let attempt = self.try_heads(&heads[first..], manner).await?;
+        self.patience.learn(manner, begin, attempt.first());
         match attempt {
             Attempt::Busy => Ok(Step::Busy),
             Attempt::Done(done) => Ok(self.moved(&done)),
@@ -224,13 +225,39 @@ impl Retries {
         }
     }
 
-    /// Whether it is time to wait for the account of one head.
-    const fn manner(&self) -> Manner {
-        if self.passed_by < PASSED_BY_MAX {
-            Manner::PassBy
-        } else {
-            Manner::Wait
+    /// Nothing is left that could not be done.
+    async fn found_nothing_due(&mut self) -> Result<Step, ApplyError> {
+        self.goes_on();
+        let next_due = self.next_due().await?;
+        if next_due.is_none() {
+            self.failures.nothing_is_parked();
         }
+        Ok(Step::Idle(next_due))
+    }
+
+    async fn try_heads(&self, heads: &[Head], manner: Manner) -> Result<Attempt, ApplyError> {
+        let (kafka, events_max) = (&self.kafka, self.events_max(manner));
+        self.work(async |connection| {
+            let attempt = attempt::attempt(connection, kafka, heads, events_max, manner).await?;
+            if let Attempt::Failed { error, .. } = &attempt {
+                forget_statements(connection, Some(error)).await;
+            }
+            Ok(attempt)
+        })
+        .await
+    }
+
+    /// Works on one of this loop's connections, within the limit of an attempt.
+    async fn work<T>(
+        &self,
+        work: impl AsyncFnOnce(&mut PgConnection) -> Result<T, ApplyError>,
+    ) -> Result<T, ApplyError> {
+        bounded(&self.pool, ATTEMPT_MAX, async |connection| {
+            let done = work(connection).await;
+            forget_statements(connection, done.as_ref().err()).await;
+            done
+        })
+        .await
     }
 
     /// How many events an attempt takes.
@@ -239,25 +266,6 @@ impl Retries {
             Manner::PassBy => self.ambition.min(self.slice_events_max),
             Manner::Wait => self.ambition,
         }
-    }
-
-    /// Counts how often in a row the longest due head was passed by: its account, if the attempt began
-    /// with it, and the account whose events were tried first.
-    fn count_passing_by(
-        &mut self,
-        manner: Manner,
-        longest_due: Option<AccountId>,
-        tried: Option<AccountId>,
-    ) {
-        self.passed_by = match (manner, longest_due, tried) {
-            // Its slices go on: one look at the others, and it is waited for again.
-            (Manner::Wait, _, Some(_)) => PASSED_BY_MAX - 1,
-            // Somebody holds it for long, or was faster: the others have their turns first.
-            (Manner::Wait, _, None) => 0,
-            (Manner::PassBy, Some(account), Some(first)) if account == first => 0,
-            (Manner::PassBy, Some(_), _) | (Manner::PassBy, _, None) => self.passed_by + 1,
-            (Manner::PassBy, None, Some(_)) => self.passed_by,
-        };
     }
 
     async fn look(&self) -> Result<Vec<Head>, ApplyError> {
@@ -278,7 +286,7 @@ impl Retries {
         &self,
         query: impl AsyncFnOnce(&mut PgConnection) -> Result<T, sqlx::Error>,
     ) -> Result<T, ApplyError> {
-        bounded(&self.pool, ATTEMPT_MAX, async |connection| {
+        self.work(async |connection| {
             let mut transaction = connection
                 .begin_with("BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY")
                 .await?;

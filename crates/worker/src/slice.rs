@@ -65,7 +65,7 @@ pub async fn apply(
             apply_any(connection, kafka, items, None).await
         };
         let applied = applied.await;
-        forget_statements(connection, &applied).await;
+        forget_statements(connection, applied.as_ref().err()).await;
         applied
     })
     .await
@@ -86,7 +86,7 @@ pub async fn park(
     let items = std::slice::from_ref(item);
     let outcomes = bounded(pool, limit, async |connection| {
         let parked = apply_any(connection, kafka, items, Some(failure)).await;
-        forget_statements(connection, &parked).await;
+        forget_statements(connection, parked.as_ref().err()).await;
         parked
     });
     Ok(outcomes.await?.remove(0))
@@ -281,11 +281,10 @@ async fn lock_accounts(
     Ok(facts)
 }
 
-/// A prepared statement may be what is wrong: it remembers a schema that was changed meanwhile.
-async fn forget_statements<T>(connection: &mut PgConnection, done: &Result<T, ApplyError>) {
-    if let Err(error) = done
-        && classify(error) == Class::Systemic
-    {
+/// Behind what is wrong with the system the connection forgets its prepared statements: one of them may
+/// be what is wrong, as it remembers a schema that was changed meanwhile.
+pub(crate) async fn forget_statements(connection: &mut PgConnection, error: Option<&ApplyError>) {
+    if error.is_some_and(|error| classify(error) == Class::Systemic) {
         // If this fails, too, the connection is broken, and the pool throws it away.
         let _ = connection.clear_cached_statements().await;
     }

@@ -180,15 +180,17 @@ impl Worker {
     async fn work_off(&mut self, mut work: Work, stop: &CancellationToken) -> Tally {
         let mut tally = Tally::default();
         let began = Instant::now();
-        let mut attempt = 0;
+        let (mut attempt, mut was_silent) = (0, false);
         work.retain(|items| self.intake.retain_owned(items));
         while let Some(part) = work.next() {
             match self.attempt(&part, work.was_divided()).await {
                 Ok(outcomes) => {
-                    attempt = 0;
+                    (attempt, was_silent) = (0, false);
                     tally += self.committed(&part, &outcomes, began.elapsed());
                 }
                 Err(setback) => {
+                    let setback = setback.behind(was_silent, part.len());
+                    was_silent = setback.is_silence();
                     attempt = match setback {
                         Setback::OneOfMany => 0,
                         _ => attempt + 1,
@@ -275,9 +277,7 @@ impl Worker {
                 self.pause(Backoff::AWAY, attempt, stop).await
             }
             Setback::Systemic(reason) => {
-                if let Some(reason) = reason {
-                    self.failures.stand_still(reason);
-                }
+                self.failures.hold_back(reason.as_deref());
                 self.pause(Backoff::MENDING, attempt, stop).await
             }
         }

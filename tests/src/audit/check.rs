@@ -1,5 +1,8 @@
 //! The rules, without I/O: each says what is wrong in words.
 
+mod order;
+mod refusals;
+
 use std::collections::{HashMap, HashSet};
 
 use uuid::Uuid;
@@ -17,6 +20,7 @@ impl Snapshot {
         self.accounts_add_up(&mut wrongs);
         self.dead_letters_are_the_waiting_transactions(&mut wrongs);
         self.results_tell_the_transactions(&mut wrongs);
+        self.refusals_are_deserved(&mut wrongs);
         self.order_is_kept(book, &mut wrongs);
         wrongs
     }
@@ -149,62 +153,16 @@ impl Snapshot {
         wrongs.extend(untold.map(|row| format!("no result event of {row:?}")));
     }
 
-    /// A payment sent after another's acknowledgement, same account, is decided after it: by the
-    /// numbers of the entries, and by the order of the result events, where refusals stand too. One
-    /// that somebody replayed or discarded has a place of its own.
-    fn order_is_kept(&self, book: &[Sent], wrongs: &mut Vec<String>) {
-        let letters = self
-            .dead_letters
-            .iter()
-            .filter(|letter| letter.left_the_order());
-        let elsewhere: HashSet<Uuid> = letters.filter_map(|letter| letter.transaction_id).collect();
-        let sent: HashMap<Uuid, &Sent> = book
-            .iter()
-            .filter_map(|sent| Some((sent.acknowledged?.1, sent)))
-            .filter(|(id, _)| !elsewhere.contains(id))
-            .collect();
-        let posted = self
-            .entries
-            .iter()
-            .map(|e| (e.account_id, e.transaction_id));
-        overtaken("entries", posted, &sent, wrongs);
-        let mut first = HashSet::new();
-        let told = self
-            .results
-            .iter()
-            .filter(|record| first.insert(record.header("ce_id")))
-            .filter_map(|record| {
-                let id = record.json()["transaction_id"].as_str()?.parse().ok()?;
-                Some((record.key.parse().ok()?, id))
-            });
-        overtaken("results", told, &sent, wrongs);
-    }
-}
-
-/// Walks through what happened, in order, and finds what stands behind something that was sent
-/// only after its acknowledgement.
-fn overtaken(
-    what: &str,
-    happened: impl Iterator<Item = (Uuid, Uuid)>,
-    sent: &HashMap<Uuid, &Sent>,
-    wrongs: &mut Vec<String>,
-) {
-    let mut latest: HashMap<Uuid, &Sent> = HashMap::new();
-    for (account, transaction) in happened {
-        let Some(&this) = sent.get(&transaction) else {
-            continue;
-        };
-        let before = latest.entry(account).or_insert(this);
-        if this
-            .acknowledged
-            .is_some_and(|(at, _)| at < before.first_sent)
-        {
-            let (late, early) = (&this.payment, &before.payment);
-            wrongs.push(format!("{what}: {late:?} was overtaken by {early:?}"));
-        }
-        if this.first_sent > before.first_sent {
-            *before = this;
-        }
+    /// What the results tell of, account and transaction, in the order in which it was decided: what
+    /// repeats was decided where it stands first.
+    fn decided(&self) -> impl Iterator<Item = (Uuid, Uuid)> {
+        let mut seen = HashSet::new();
+        let results = self.results.iter();
+        let first = results.filter(move |record| seen.insert(record.header("ce_id")));
+        first.filter_map(|record| {
+            let id = record.json()["transaction_id"].as_str()?.parse().ok()?;
+            Some((record.key.parse().ok()?, id))
+        })
     }
 }
 

@@ -27,6 +27,8 @@ pub struct Snapshot {
 pub struct AccountRow {
     /// Its id.
     pub id: Uuid,
+    /// The only currency it holds.
+    pub currency: String,
     /// Its balance.
     pub balance_cents: i64,
     /// How many entries it has, as the row says.
@@ -103,7 +105,8 @@ impl Snapshot {
 
     /// Reads what stands in the database.
     pub async fn of_database(database: &PgPool) -> Self {
-        let accounts = "SELECT id, balance_cents, entry_count, parked_count FROM accounts";
+        let accounts =
+            "SELECT id, currency, balance_cents, entry_count, parked_count FROM accounts";
         let dead_letters =
             "SELECT id, transaction_id, error_class, state, replay_count FROM dead_letters";
         let parked = "SELECT account_id, count(*) FROM parked_events GROUP BY account_id";
@@ -135,6 +138,7 @@ impl AccountRow {
     fn of(row: &PgRow) -> Self {
         Self {
             id: row.get("id"),
+            currency: row.get("currency"),
             balance_cents: row.get("balance_cents"),
             entry_count: row.get("entry_count"),
             parked_count: row.get("parked_count"),
@@ -155,8 +159,18 @@ impl DeadLetterRow {
 
     /// Whether a transaction waits for it.
     pub(crate) fn holds_its_transaction(&self) -> bool {
+        self.state == "DEAD" && self.is_of_an_event()
+    }
+
+    /// Whether somebody ended its transaction by discarding it.
+    pub(crate) fn ended_its_transaction(&self) -> bool {
+        self.state == "DISCARDED" && self.is_of_an_event()
+    }
+
+    /// Whether it is of an event that could not be applied or sent: other letters hold no transaction.
+    fn is_of_an_event(&self) -> bool {
         let genuine = ["retries_exhausted", "refused_by_broker"];
-        self.state == "DEAD" && genuine.contains(&self.error_class.as_str())
+        genuine.contains(&self.error_class.as_str())
     }
 
     /// Whether somebody sent it again or ended it: then its place in its account's order is another.

@@ -11,7 +11,8 @@ use std::{
 use clap::{Parser, Subcommand, ValueEnum};
 use e2e::{
     chaos::{
-        Isolation, Mutant, Outcome, Plan, Report, measure_recovery, mutants, run_round, schedule,
+        Cast, Isolation, Mutant, Outcome, Plan, Report, measure_recovery, mutants, run_round,
+        schedule,
     },
     remove_left_over,
 };
@@ -19,6 +20,10 @@ use futures_util::{FutureExt, future::join_all};
 
 /// Decides what chance is left in the round that `make test` runs.
 const SELECTION_SEED: u64 = 20_261_121;
+/// Faults of a round, if nobody says otherwise.
+const FAULTS_PER_ROUND: usize = 30;
+/// How many scenarios of mutants are played at a time.
+const PLAYED_AT_ONCE: usize = 3;
 
 /// The fault suite
 #[derive(Debug, Parser)]
@@ -32,7 +37,8 @@ struct Cli {
 enum Command {
     /// Rounds of faults until so many have happened
     Run {
-        /// Faults that have to happen
+        /// Faults that have to happen, and not only be tried: of a round's some find nothing to hit, so
+        /// that as many as a round has usually take two rounds. A round that was begun is played to its end
         #[arg(long, env = "FAULTS", default_value_t = 500)]
         faults: u32,
         /// Decides the schedule; made up and printed if it is not given
@@ -45,14 +51,15 @@ enum Command {
         #[arg(long, env = "ROUND", default_value_t = 0)]
         round: usize,
         /// Faults of a round; it is part of what the seed decides
-        #[arg(long, env = "FAULTS_PER_ROUND", default_value_t = 30)]
+        #[arg(long, env = "FAULTS_PER_ROUND", default_value_t = FAULTS_PER_ROUND)]
         faults_per_round: usize,
     },
     /// One round of fixed faults, and all mutations: what `make test` runs
     Selection,
     /// Breaks each rule once, and shows that the checker notices
     Mutations {
-        /// Runs each scenario without its mutation, too: then nothing may be wrong
+        /// Runs each scenario without its mutation, too, and the mutant that needs a fault without it:
+        /// then nothing may be wrong
         #[arg(long)]
         control: bool,
         /// Only this one
@@ -69,6 +76,9 @@ enum Command {
         /// The round
         #[arg(long, env = "ROUND", default_value_t = 0)]
         round: usize,
+        /// Faults of a round
+        #[arg(long, env = "FAULTS_PER_ROUND", default_value_t = FAULTS_PER_ROUND)]
+        faults_per_round: usize,
     },
 }
 
@@ -104,7 +114,13 @@ async fn main() -> ExitCode {
             run(seed, faults, isolation, round, faults_per_round).await
         }
         Command::Selection => selection().await,
-        Command::Mutations { control, only } => all_caught(control, only.as_deref()).await,
+        Command::Mutations { control, only } => {
+            let only = only.as_deref();
+            let chosen = |mutant: Mutant, cast| {
+                only.is_none_or(|name| mutant.name() == name) && (control || cast == Cast::Mutant)
+            };
+            as_expected(chosen).await
+        }
         Command::Recovery => {
             remove_left_over(Duration::ZERO).await;
             let table = measure_recovery().await;
@@ -112,8 +128,12 @@ async fn main() -> ExitCode {
             save("recovery.md", &table);
             true
         }
-        Command::Schedule { seed, round } => {
-            for planned in schedule(seed, round, 30) {
+        Command::Schedule {
+            seed,
+            round,
+            faults_per_round,
+        } => {
+            for planned in schedule(seed, round, faults_per_round) {
                 println!(
                     "{:>7} ms  {} ms  {}",
                     planned.at_ms, planned.lasts_ms, planned.fault
@@ -210,43 +230,53 @@ async fn selection() -> bool {
         isolation: Isolation::Serializable,
     };
     let clean = play(plan, &mut Report::default()).await;
-    clean & all_caught(false, None).await
+    clean & as_expected(Mutant::is_selected).await
 }
 
-/// Runs every mutant, some at a time.
-async fn all_caught(control: bool, only: Option<&str>) -> bool {
-    let chosen: Vec<Mutant> = mutants()
-        .into_iter()
-        .filter(|mutant| only.is_none_or(|name| mutant.name() == name))
+/// Plays what is chosen of all scenarios, some at a time: mutants have to be noticed, and controls not.
+async fn as_expected(chosen: impl Fn(Mutant, Cast) -> bool) -> bool {
+    let all = mutants().into_iter().flat_map(|mutant| {
+        let casts = mutant.casts().into_iter();
+        casts.map(move |cast| (mutant, cast))
+    });
+    let plays: Vec<_> = all
+        .filter(|(mutant, cast)| chosen(*mutant, *cast))
         .collect();
-    let mut all = true;
-    for some in chosen.chunks(3) {
-        let runs = some.iter().map(|mutant| caught(mutant.run(true)));
-        for (mutant, wrongs) in some.iter().zip(join_all(runs).await) {
-            // A scenario that does not come to its end shows nothing.
-            let (noticed, words) = match &wrongs {
-                Ok(wrongs) => match mutant.given_away_by(wrongs) {
-                    Some(wrong) => (true, wrong.clone()),
-                    None => (false, format!("{wrongs:?}")),
-                },
-                Err(failed) => (false, failed.clone()),
-            };
-            println!(
-                "mutation {}: noticed: {noticed}: {words:.300}",
-                mutant.name()
-            );
-            all &= noticed;
-        }
-        if control {
-            for mutant in some {
-                let wrongs = caught(mutant.run(false)).await;
-                let clean = wrongs.as_ref().is_ok_and(Vec::is_empty);
-                println!("control  {}: clean: {clean}: {wrongs:?}", mutant.name());
-                all &= clean;
-            }
+    let mut right = true;
+    for some in plays.chunks(PLAYED_AT_ONCE) {
+        let runs = some.iter().map(|(mutant, cast)| caught(mutant.play(*cast)));
+        for ((mutant, cast), wrongs) in some.iter().zip(join_all(runs).await) {
+            right &= is_as_expected(*mutant, *cast, &wrongs);
         }
     }
-    all
+    right
+}
+
+/// Whether a scenario showed what it has to. One that did not come to its end shows nothing.
+fn is_as_expected(mutant: Mutant, cast: Cast, wrongs: &Result<Vec<String>, String>) -> bool {
+    let name = mutant.name();
+    match wrongs {
+        Ok(wrongs) if cast == Cast::Mutant => {
+            let given_away = mutant.given_away_by(wrongs);
+            let words = given_away.map_or_else(|| format!("{wrongs:?}"), Clone::clone);
+            println!(
+                "{cast:11} {name}: noticed: {}: {words:.300}",
+                given_away.is_some()
+            );
+            given_away.is_some()
+        }
+        Ok(wrongs) => {
+            println!(
+                "{cast:11} {name}: clean: {}: {wrongs:.300?}",
+                wrongs.is_empty()
+            );
+            wrongs.is_empty()
+        }
+        Err(failed) => {
+            println!("{cast:11} {name}: {failed}");
+            false
+        }
+    }
 }
 
 /// What comes of work, or with what words it panicked.

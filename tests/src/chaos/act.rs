@@ -29,10 +29,16 @@ use crate::proxy::Proxy;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Done {
     Yes,
-    /// What it was to hit is under another fault.
+    /// What it was to hit is under another fault, or nobody has noticed it.
     Skipped,
     /// It counts itself, later.
     Later,
+}
+
+impl Done {
+    const fn if_so(happened: bool) -> Self {
+        if happened { Self::Yes } else { Self::Skipped }
+    }
 }
 
 /// Lets a fault happen, and ends it.
@@ -63,11 +69,16 @@ async fn act(
         Fault::Kill(slot) => {
             end_and_start(fleet, slot, lasts, async |service| {
                 service.kill().await;
-                Ok(())
+                Ok(Done::Yes)
             })
             .await
         }
-        Fault::Terminate(slot) => end_and_start(fleet, slot, lasts, terminate).await,
+        Fault::Terminate(slot) => {
+            end_and_start(fleet, slot, lasts, async |service| {
+                terminate(service).await.map(|()| Done::Yes)
+            })
+            .await
+        }
         Fault::TerminateTwice(slot) => end_and_start(fleet, slot, lasts, terminate_twice).await,
         Fault::Freeze(slot) => freeze(fleet, slot, lasts).await,
         Fault::KillServer(server) => kill_server(fleet, server, lasts).await,

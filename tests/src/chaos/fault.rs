@@ -7,7 +7,9 @@ use crate::service::Kind;
 pub(super) const INSTANCES: usize = 2;
 
 /// Where the services can be made to crash: every step between "row committed" and "offset committed",
-/// and those of parking, retrying, giving up and replaying.
+/// and those of parking, retrying, giving up and replaying. Those of a row that the broker refuses for good
+/// (`publisher.letter_before_commit`, `publisher.letter_after_commit`) are not among them: no round has such
+/// a row.
 pub const POINTS: [&str; 20] = [
     "api.before_write",
     "api.after_commit",

@@ -1,6 +1,5 @@
 use std::{
     collections::BTreeMap,
-    os::unix::process::ExitStatusExt,
     sync::{Mutex as SyncMutex, PoisonError},
     time::Duration,
 };
@@ -23,8 +22,6 @@ use crate::{
 const TURN_MAX: Duration = Duration::from_secs(10);
 /// How long an instance may take until it listens: its database may be away meanwhile.
 const LISTEN_MAX: Duration = Duration::from_mins(1);
-/// What a crash point ends a process with.
-const SIGABRT: i32 = 6;
 /// How many lines of an instance's log a report shows.
 const LOG_LINES_SHOWN: usize = 15;
 
@@ -36,6 +33,8 @@ pub(super) struct Fleet {
     pub(super) stack: Stack,
     pub(super) posts: Vec<Post>,
     pub(super) partitions: i32,
+    /// The settings of all services in this round.
+    own: Vec<(&'static str, String)>,
     servers: [Mutex<()>; 2],
     grants: Mutex<()>,
     notes: SyncMutex<Notes>,
@@ -80,17 +79,22 @@ pub(super) struct State {
 
 impl Fleet {
     /// Places for two instances of each service, at which nobody works yet.
-    pub(super) async fn new(stack: Stack, partitions: i32, own: &[(&str, String)]) -> Self {
+    pub(super) async fn new(
+        stack: Stack,
+        partitions: i32,
+        own: Vec<(&'static str, String)>,
+    ) -> Self {
         let mut posts = Vec::new();
         for kind in Kind::ALL {
             for number in 0..INSTANCES {
-                posts.push(Post::new(&stack, Slot { kind, number }, own).await);
+                posts.push(Post::new(&stack, Slot { kind, number }, &own).await);
             }
         }
         Self {
             stack,
             posts,
             partitions,
+            own,
             servers: Default::default(),
             grants: Mutex::default(),
             notes: SyncMutex::default(),
@@ -101,6 +105,13 @@ impl Fleet {
     pub(super) fn post(&self, slot: Slot) -> &Post {
         let found = self.posts.iter().find(|post| post.slot == slot);
         found.expect("a post for every slot")
+    }
+
+    /// Starts one more worker, which has no place of its own, with the round's settings and these.
+    pub(super) fn extra_worker(&self, own: &[(&str, &str)]) -> Service {
+        let usual = self.own.iter().map(|(name, value)| (*name, &**value));
+        let all: Vec<_> = usual.chain(own.iter().copied()).collect();
+        self.stack.spawn(Kind::Worker, &all)
     }
 
     /// Starts whoever is missing, and waits until all are ready.
@@ -165,7 +176,7 @@ impl Fleet {
         let Some(point) = state.armed.take() else {
             return false;
         };
-        let crashed = service.ended().await.signal() == Some(SIGABRT);
+        let crashed = service.crashed_at(point).await;
         self.count(&format!("crash at {point}"), crashed);
         crashed
     }
@@ -177,7 +188,7 @@ impl Fleet {
         };
         let status = service.ended().await;
         if let Some(point) = state.armed.take()
-            && status.signal() == Some(SIGABRT)
+            && service.crashed_at(point).await
         {
             self.tell(&format!("{} crashed at {point}", service.label()));
             self.count(&format!("crash at {point}"), true);

@@ -27,8 +27,9 @@ const PAYERS: usize = 8;
 const COLD_ACCOUNTS: usize = 100;
 /// Clients with batches.
 const BATCHERS: usize = 4;
-/// Items of a batch.
-const BATCH_ITEMS: usize = 20;
+/// Accounts of a batch, and the items for each of them: their order among themselves is promised, too.
+const BATCH_ACCOUNTS: usize = 10;
+const ITEMS_EACH: u32 = 2;
 /// The pause of a payer and of a batcher between two requests.
 const PAYER_PACE: Duration = Duration::from_millis(40);
 const BATCHER_PACE: Duration = Duration::from_millis(900);
@@ -188,9 +189,13 @@ async fn pay_batches_on(
     let mut turns = accounts.iter().cycle();
     let mut number = 0;
     while !stop.load(Ordering::Relaxed) {
-        number += 1;
-        let mine = turns.by_ref().take(BATCH_ITEMS);
-        let batch: Vec<_> = mine.map(|account| payment(*account, number)).collect();
+        let mine: Vec<Uuid> = turns.by_ref().take(BATCH_ACCOUNTS).copied().collect();
+        let items = (1..=ITEMS_EACH).flat_map(|item| {
+            let mine = mine.iter();
+            mine.map(move |account| payment(*account, number + item))
+        });
+        let batch: Vec<_> = items.collect();
+        number += ITEMS_EACH;
         payer.insist_on_all(&batch).await?;
         sleep(BATCHER_PACE).await;
     }

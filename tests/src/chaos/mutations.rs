@@ -3,26 +3,32 @@
 //! Behind most rules stands another one. Where a unique key would hide what a mutant does, the scenario
 //! removes it first, and says so.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
-use tokio::time::{Instant, sleep};
+use tokio::{
+    task::spawn_blocking,
+    time::{Instant, sleep},
+};
 
 use super::poison::insist;
 use crate::{
-    audit::{OPEN_TRANSACTIONS, Snapshot},
+    audit::Snapshot,
     client::Client,
     service::{Kind, Service},
     stack::{Setup, Stack},
     traffic::Traffic,
 };
 
-/// How long everything may take to come to its end without any progress, before the books are looked at
-/// as they are.
-const STANDSTILL_MAX: Duration = Duration::from_secs(15);
+/// How long it may take until nobody has anything left to do: before that, what is open may still come.
+const REST_MAX: Duration = Duration::from_mins(2);
 /// How long a publisher is frozen: past the ownership of lanes.
 const FROZEN: Duration = Duration::from_secs(9);
+/// How long the lanes' new owner stands still then: within its ownership.
+const OWNER_FROZEN: Duration = Duration::from_secs(2);
 /// How long a broker says nothing: several of a publisher's cycles.
 const SILENT: Duration = Duration::from_secs(5);
+/// The groups that post beside each other.
+const TWO_GROUPS: [&str; 2] = ["one", "two"];
 /// How late each of the database's answers comes where two groups post.
 const LATE: Duration = Duration::from_millis(20);
 
@@ -34,7 +40,29 @@ pub struct Mutant {
     shows_as: &'static str,
 }
 
-#[derive(Clone, Copy, Debug)]
+/// How a mutant's scenario is played.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cast {
+    /// With the rule broken: the checker has to notice.
+    Mutant,
+    /// With the rule whole, as a control: nothing may be wrong.
+    Sound,
+    /// With the rule broken, and without the fault against which it stands: nothing may be wrong, or the
+    /// checker has noticed something else.
+    MutantUndisturbed,
+}
+
+impl fmt::Display for Cast {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Mutant => "mutation",
+            Self::Sound => "control",
+            Self::MutantUndisturbed => "undisturbed",
+        })
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Scenario {
     Rewound,
     WorkerCrashes,
@@ -94,45 +122,107 @@ impl Mutant {
         wrongs.iter().find(|wrong| wrong.contains(self.shows_as))
     }
 
-    /// Plays the scenario, with the rule broken or, as a control, whole; answers what the checker finds.
-    pub async fn run(self, broken: bool) -> Vec<String> {
+    /// How it can be played.
+    #[must_use]
+    pub fn casts(self) -> Vec<Cast> {
+        let mut casts = vec![Cast::Mutant, Cast::Sound];
+        if self.scenario == Scenario::PublisherFrozen {
+            casts.push(Cast::MutantUndisturbed);
+        }
+        casts
+    }
+
+    /// Whether a cast is worth its time in each test run. Beside the mutants these are the controls of
+    /// what the scenario itself could be to blame for: it drops unique keys, or it is not needed.
+    #[must_use]
+    pub const fn is_selected(self, cast: Cast) -> bool {
+        let drops_keys = matches!(self.scenario, Scenario::Rewound | Scenario::TwoGroups);
+        match cast {
+            Cast::Mutant | Cast::MutantUndisturbed => true,
+            Cast::Sound => drops_keys,
+        }
+    }
+
+    /// Plays the scenario, and answers what the checker finds once nobody has anything left to do.
+    ///
+    /// # Panics
+    /// If the scenario does not come so far: then it shows nothing.
+    pub async fn play(self, cast: Cast) -> Vec<String> {
         let setup = Setup {
             proxies: matches!(self.scenario, Scenario::BrokerSilent | Scenario::TwoGroups),
             ..Setup::default()
         };
         let stack = Stack::create(setup).await;
-        let own: &[_] = if broken {
-            &[("FAULT_MUTATION", self.name)]
-        } else {
+        let own: &[_] = if cast == Cast::Sound {
             &[]
+        } else {
+            &[("FAULT_MUTATION", self.name)]
         };
         let stage = Stage { stack: &stack, own };
         match self.scenario {
             Scenario::Rewound => stage.rewound().await,
             Scenario::WorkerCrashes => stage.worker_crashes().await,
             Scenario::BrokerSilent => stage.broker_silent().await,
-            Scenario::PublisherFrozen => stage.publisher_frozen().await,
+            Scenario::PublisherFrozen => {
+                let frozen = cast != Cast::MutantUndisturbed;
+                stage.publisher_frozen(frozen).await;
+            }
             Scenario::TwoGroups => stage.two_groups().await,
             Scenario::ApiCrashes => stage.api_crashes().await,
         }
-        let wrongs = settled_or_not(&stack).await;
+        let groups = match self.scenario {
+            Scenario::TwoGroups => TWO_GROUPS.map(|name| stage.group(name)).into(),
+            _ => vec![stack.group.clone()],
+        };
+        comes_to_rest(&stack, &groups).await;
+        let wrongs = Snapshot::of(&stack).await.wrongs(&stack.book.entries());
         stack.discard().await;
         wrongs
     }
 }
 
-/// What the books say once everything has come to its end, or could have.
-async fn settled_or_not(stack: &Stack) -> Vec<String> {
-    let (mut least, mut since) = (i64::MAX, Instant::now());
-    while least > 0 && since.elapsed() < STANDSTILL_MAX {
-        let open = stack.database.count(OPEN_TRANSACTIONS).await;
-        if open < least {
-            (least, since) = (open, Instant::now());
-        }
-        sleep(Duration::from_millis(100)).await;
+/// Waits until nobody has anything left to do: only then is an open transaction lost, and not late.
+///
+/// # Panics
+/// If there still is something to do after a long time.
+async fn comes_to_rest(stack: &Stack, groups: &[String]) {
+    for service in stack.running().await {
+        service.ready().await;
     }
-    let snapshot = Snapshot::of(stack).await;
-    snapshot.wrongs(&stack.book.entries())
+    let deadline = Instant::now() + REST_MAX;
+    while let Some(left) = left_to_do(stack, groups).await {
+        assert!(
+            Instant::now() < deadline,
+            "not within {REST_MAX:?}, so nothing is known to be lost: {left}"
+        );
+        sleep(Duration::from_millis(250)).await;
+    }
+}
+
+/// What somebody still has to do, in the order in which a payment passes it. What a worker has written
+/// is asked for last, since it writes before it commits its offsets.
+async fn left_to_do(stack: &Stack, groups: &[String]) -> Option<String> {
+    let unsent = "SELECT count(*) FROM outbox_events WHERE status = 'PENDING'";
+    let parked = "SELECT count(*) FROM parked_events";
+    let count = async |what: &str, sql| match stack.database.count(sql).await {
+        0 => None,
+        rows => Some(format!("{rows} {what}")),
+    };
+    if let Some(left) = count("events to be sent", unsent).await {
+        return Some(left);
+    }
+    for group in groups {
+        let (kafka, topic) = (stack.kafka.clone(), stack.transactions_topic.clone());
+        let asked = group.clone();
+        let caught_up = spawn_blocking(move || kafka.is_caught_up(&asked, &topic)).await;
+        if !caught_up.unwrap_or(false) {
+            return Some(format!("{group} is not at the end of its topic"));
+        }
+    }
+    match count("parked events", parked).await {
+        Some(left) => Some(left),
+        None => count("results to be sent", unsent).await,
+    }
 }
 
 /// A stack, and what the mutant among its services gets besides.
@@ -172,10 +262,10 @@ impl Stage<'_> {
         stack.start(Kind::Api).await;
         stack.start(Kind::Publisher).await;
         let worker = self
-            .mutant(Kind::Worker, Some("worker.before_commit:20"))
+            .mutant(Kind::Worker, Some(("worker.before_commit", 20)))
             .await;
         let traffic = self.traffic(2, 4).await;
-        worker.ended().await;
+        crashes_at(&worker, "worker.before_commit").await;
         stack.start(Kind::Worker).await;
         traffic.flow(20).await;
         traffic.stop().await;
@@ -200,20 +290,28 @@ impl Stage<'_> {
         traffic.stop().await;
     }
 
-    /// A publisher is frozen until another one has its lanes, and comes back.
-    async fn publisher_frozen(&self) {
+    /// A publisher is frozen until another one has its lanes, and comes back while that one stands still,
+    /// so that for a moment it alone would send, if it did. At last it goes, and the other one sends what
+    /// was left.
+    async fn publisher_frozen(&self, frozen: bool) {
         let stack = self.stack;
         stack.start(Kind::Api).await;
         let publisher = self.mutant(Kind::Publisher, None).await;
         stack.start(Kind::Worker).await;
-        stack.start(Kind::Publisher).await;
-        let traffic = self.traffic(8, 16).await;
+        let other = stack.start(Kind::Publisher).await;
+        let traffic = self.traffic(24, 24).await;
         traffic.flow(100).await;
-        publisher.signal("STOP").await;
-        sleep(FROZEN).await;
-        publisher.signal("CONT").await;
-        traffic.flow(2_000).await;
+        if frozen {
+            publisher.signal("STOP").await;
+            sleep(FROZEN).await;
+            other.signal("STOP").await;
+            publisher.signal("CONT").await;
+            sleep(OWNER_FROZEN).await;
+            other.signal("CONT").await;
+        }
+        traffic.flow(1_000).await;
         traffic.stop().await;
+        publisher.kill().await;
     }
 
     /// Two groups read everything and post beside each other, to one account, over lines that leave time
@@ -228,8 +326,8 @@ impl Stage<'_> {
         .await;
         stack.start(Kind::Api).await;
         stack.start(Kind::Publisher).await;
-        for group in ["one", "two"] {
-            let group = format!("{}.{group}", stack.group);
+        for name in TWO_GROUPS {
+            let group = self.group(name);
             let mut own = self.own.to_vec();
             own.push(("CONSUMER_GROUP", &group));
             own.push(("WORKER_ISOLATION", "read-committed"));
@@ -247,18 +345,24 @@ impl Stage<'_> {
         let stack = self.stack;
         stack.start(Kind::Publisher).await;
         stack.start(Kind::Worker).await;
-        let api = self.mutant(Kind::Api, Some("api.before_write:60")).await;
+        let api = self.mutant(Kind::Api, Some(("api.before_write", 60))).await;
         let traffic = self.traffic(2, 4).await;
-        api.ended().await;
+        crashes_at(&api, "api.before_write").await;
         stack.start(Kind::Api).await;
         traffic.flow(20).await;
         traffic.stop().await;
     }
 
+    /// The name of a group of this stack.
+    fn group(&self, name: &str) -> String {
+        format!("{}.{name}", self.stack.group)
+    }
+
     /// Starts the mutant, which may crash at a pass of a step.
-    async fn mutant(&self, kind: Kind, point: Option<&str>) -> Service {
+    async fn mutant(&self, kind: Kind, crash: Option<(&str, u64)>) -> Service {
+        let point = crash.map(|(point, pass)| format!("{point}:{pass}"));
         let mut own = self.own.to_vec();
-        own.extend(point.map(|point| ("FAULT_POINT", point)));
+        own.extend(point.as_deref().map(|point| ("FAULT_POINT", point)));
         let service = self.stack.launch_with(kind, &own).await;
         service.ready().await;
         service
@@ -276,4 +380,10 @@ impl Stage<'_> {
     async fn drop_keys(&self, sql: &'static str) {
         insist(self.stack.database.superuser(), sql).await;
     }
+}
+
+/// Waits until a service has crashed at a step; if it ends otherwise, the scenario shows nothing.
+async fn crashes_at(service: &Service, point: &str) {
+    let crashed = service.crashed_at(point).await;
+    assert!(crashed, "{} did not crash at {point}", service.label());
 }

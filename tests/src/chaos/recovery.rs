@@ -3,9 +3,10 @@
 use std::{fmt::Write, time::Duration};
 
 use futures_util::future::join_all;
+use sqlx::Connection;
 use tokio::{
     task::spawn_blocking,
-    time::{Instant, sleep},
+    time::{Instant, sleep, timeout},
 };
 use uuid::Uuid;
 
@@ -29,18 +30,25 @@ const ACCOUNTS: usize = 64;
 const PARTITIONS: i32 = 6;
 /// How long everything is left alone before the next kill.
 const REST: Duration = Duration::from_secs(3);
+/// How long a server may take until it answers, and payments until they are posted, before the measurement
+/// has failed.
+const PATIENCE: Duration = Duration::from_mins(3);
+/// How long one question to PostgreSQL may take: one that it did not answer tells nothing of the next.
+const ANSWER_MAX: Duration = Duration::from_millis(500);
+/// The pause between two questions.
+const ASK_EVERY: Duration = Duration::from_millis(20);
 
 /// Kills each of them some times, and tells the median and the longest time until a new payment of each
 /// account was posted.
 ///
 /// # Panics
-/// If a server does not start again.
+/// If a server does not start again, or payments are not posted behind it.
 pub async fn measure() -> String {
     let setup = Setup {
         partitions: Some(PARTITIONS),
         ..Setup::default()
     };
-    let fleet = Fleet::new(Stack::create(setup).await, PARTITIONS, &[]).await;
+    let fleet = Fleet::new(Stack::create(setup).await, PARTITIONS, Vec::new()).await;
     fleet.muster().await;
     let apis = fleet.apis().await;
     let accounts: Vec<_> = join_all((0..ACCOUNTS).map(|_| apis[0].open_account())).await;
@@ -131,29 +139,39 @@ impl Scene<'_> {
 
     /// When the server answered for the first time.
     async fn answers(&self, server: Server) -> Instant {
-        loop {
-            let there = match server {
-                Server::Postgres => {
-                    let one =
-                        sqlx::query("SELECT 1").execute(self.fleet.stack.database.superuser());
-                    one.await.is_ok()
-                }
-                Server::Kafka => {
-                    let kafka = self.fleet.stack.kafka.clone();
-                    spawn_blocking(move || kafka.answers())
-                        .await
-                        .is_ok_and(|there| there)
-                }
-            };
-            if there {
-                return Instant::now();
+        let deadline = Instant::now() + PATIENCE;
+        while !self.answers_now(server).await {
+            assert!(Instant::now() < deadline, "{server} does not answer");
+            sleep(ASK_EVERY).await;
+        }
+        Instant::now()
+    }
+
+    /// Whether a server answers a stranger now. A pool would pause for longer and longer between its
+    /// tries, and the clock would start late.
+    async fn answers_now(&self, server: Server) -> bool {
+        let stack = &self.fleet.stack;
+        match server {
+            Server::Postgres => {
+                let asked = async { stack.database.session().await?.ping().await };
+                matches!(timeout(ANSWER_MAX, asked).await, Ok(Ok(())))
             }
-            sleep(Duration::from_millis(20)).await;
+            Server::Kafka => {
+                let kafka = stack.kafka.clone();
+                spawn_blocking(move || kafka.answers())
+                    .await
+                    .is_ok_and(|there| there)
+            }
         }
     }
 
     /// One payment to each account, until the last is posted.
     async fn all_posted(&self) {
+        let posted = timeout(PATIENCE, self.pay_all()).await;
+        posted.expect("payments are not posted");
+    }
+
+    async fn pay_all(&self) {
         let payments = self
             .accounts
             .iter()

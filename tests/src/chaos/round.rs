@@ -106,7 +106,7 @@ pub async fn run(plan: Plan) -> Outcome {
         ..Setup::default()
     };
     let stack = Stack::create(setup).await;
-    let fleet = Fleet::new(stack, PARTITIONS, &settings(plan)).await;
+    let fleet = Fleet::new(stack, PARTITIONS, settings(plan)).await;
     let came_to = timeout(ROUND_MAX, play(&fleet, plan)).await;
     let (ends, cleared) = came_to.unwrap_or_else(|_late| {
         fleet.wrong(format!("not over after {ROUND_MAX:?}"));

@@ -35,6 +35,8 @@ async fn run(verb: &str, server: Server) -> Result<(), String> {
     let output = Command::new(SCRIPT)
         .args([verb, name, "chaos"])
         .stdin(Stdio::null())
+        // A script that has run out of time must not go on beside the next one.
+        .kill_on_drop(true)
         .output();
     let output = timeout(START_MAX, output).await;
     match output {

@@ -76,6 +76,7 @@ pub(super) async fn judge(fleet: &Fleet) -> Ends {
     let records = read(fleet, fleet.stack.transactions_topic.clone()).await;
     let letters = letters(fleet).await;
     poisonous_alone_are_dead(fleet, &snapshot);
+    nobody_was_suspended(fleet, &snapshot);
     forged_ones_are_dead(fleet, &records, &letters);
     letters_are_on_the_topic(fleet, &letters).await;
     events_are_the_transactions(fleet, &snapshot, &records).await;
@@ -141,6 +142,15 @@ fn poisonous_alone_are_dead(fleet: &Fleet, snapshot: &Snapshot) {
             fleet.wrong(format!(
                 "given up, and nothing was wrong with it: {letter:?}"
             ));
+        }
+    }
+}
+
+/// No round suspends an account, so none is refused for that.
+fn nobody_was_suspended(fleet: &Fleet, snapshot: &Snapshot) {
+    for row in &snapshot.transactions {
+        if row.failure_reason.as_deref() == Some("account_suspended") {
+            fleet.wrong(format!("nobody suspended its account: {row:?}"));
         }
     }
 }

@@ -18,8 +18,8 @@ fn a_key_sent_again_returns_the_original_and_makes_no_event() {
             assert_eq!(replay.body, ended);
         }
         assert_eq!(stack.audit().await.processed(), 1);
-        assert_eq!(stack.kafka.read(&stack.transactions_topic).len(), 1);
-        assert_eq!(stack.kafka.read(&stack.results_topic).len(), 1);
+        assert_eq!(stack.kafka.events(&stack.transactions_topic).len(), 1);
+        assert_eq!(stack.kafka.events(&stack.results_topic).len(), 1);
     });
 }
 
@@ -36,7 +36,7 @@ fn fifty_requests_at_once_with_one_key_make_one_transaction() {
         assert_eq!((created, replayed), (1, 49));
         assert!(answers.iter().all(|answer| answer.id() == answers[0].id()));
         assert_eq!(stack.audit().await.processed(), 1);
-        assert_eq!(stack.kafka.read(&stack.transactions_topic).len(), 1);
+        assert_eq!(stack.kafka.events(&stack.transactions_topic).len(), 1);
     });
 }
 

@@ -45,15 +45,16 @@ fn a_payment_travels_from_the_request_to_the_ledger_and_both_topics() {
 
         let audit = stack.audit().await;
         assert_eq!((audit.processed(), audit.failed()), (1, 0));
-        let created = stack.kafka.read(&stack.transactions_topic);
+        let created = stack.kafka.events(&stack.transactions_topic);
         let [created] = &*created else {
             panic!("one event was expected: {created:?}")
         };
         assert_event(created, "transaction.created", account);
         assert_eq!(created.header("ce_id"), id.to_string());
         assert_eq!(created.json(), payload(id, &payment));
-        let [processed] = &*audit.snapshot.results else {
-            panic!("one result was expected")
+        let results = stack.kafka.events(&stack.results_topic);
+        let [processed] = &*results else {
+            panic!("one result was expected: {results:?}")
         };
         assert_event(processed, "transaction.processed", account);
         let mut expected = payload(id, &payment);

@@ -1,6 +1,8 @@
 //! What an operator does: looks at dead letters, replays and discards them; and what a database does
 //! that refuses what it should not.
 
+use std::collections::HashSet;
+
 use e2e::{Answer, Client, Record, Stack, eventually};
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -88,12 +90,17 @@ pub(crate) async fn post(client: &Client, path: &str, body: &Value) -> Answer {
     client.send(request).await.expect("the connection broke")
 }
 
-/// Waits until a letter's deaths are on the dead letter topic, and hands them over in their order.
+/// Waits until a letter's deaths are on the dead letter topic, and hands them over in their order. Records
+/// leave at least once, and of each death the first counts.
 pub(crate) async fn announced(stack: &Stack, letter: &Value, deaths: usize) -> Vec<Record> {
     let (what, id) = (format!("{deaths} deaths of {letter}"), id(letter));
     eventually(&what, async || {
         let mut records = stack.kafka.read(&stack.dead_letters_topic);
-        records.retain(|record| record.header("dlq.id") == id);
+        let mut seen = HashSet::new();
+        records.retain(|record| {
+            let death = record.header("dlq.replay_count").to_owned();
+            record.header("dlq.id") == id && seen.insert(death)
+        });
         (records.len() == deaths).then_some(records)
     })
     .await

@@ -79,7 +79,7 @@ fn an_overload_is_answered_503_and_nothing_of_it_is_written() {
 
 #[test]
 fn a_request_that_waits_too_long_is_told_whether_its_outcome_is_known() {
-    test_with(setup(500), async |stack| {
+    test_with(setup(3_000), async |stack| {
         let api = stack.start(Kind::Api).await;
         let client = stack.client().await;
         let account = client.open_account().await;

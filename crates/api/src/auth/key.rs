@@ -75,7 +75,7 @@ pub enum Scope {
     Read,
     /// Open accounts and post transactions.
     Write,
-    /// Suspend accounts and set them free.
+    /// Suspend accounts and set them free; see dead letters, replay and discard them.
     Operate,
 }
 

@@ -1,8 +1,12 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use clap::Args;
-use common::{admin::Component, db::bounded};
+use common::{
+    admin::Component,
+    db::{bounded, bounded_unless},
+};
 use sqlx::PgPool;
+use thiserror::Error;
 use tokio::{
     sync::{Notify, watch},
     time::{Instant, sleep, sleep_until, timeout},
@@ -138,6 +142,15 @@ struct Loader {
     database: Component,
 }
 
+/// Why nothing can be written to a database whose keys were read.
+#[derive(Debug, Error)]
+enum NotWritable {
+    #[error("the database can be read and not written: it is a standby, or read-only for now")]
+    ReadOnly,
+    #[error(transparent)]
+    Database(#[from] sqlx::Error),
+}
+
 impl Loader {
     async fn run(self) {
         loop {
@@ -157,21 +170,36 @@ impl Loader {
         match timeout(LOAD_TIMEOUT, read).await {
             Ok(Ok(rows)) => {
                 let keys = rows.into_iter().filter_map(live_key).collect();
-                self.database.set_ready();
                 self.known.send_replace(Known {
                     keys: Arc::new(keys),
                     as_of: Some(began),
                     tried_at: Some(began),
                 });
+                self.tell_whether_writable().await;
             }
             Ok(Err(error)) => {
                 warn!(%error, "the API keys cannot be read");
                 self.failed(began, reason(&error));
             }
-            Err(_) => self.failed(
-                began,
-                format!("no answer within {} s", LOAD_TIMEOUT.as_secs()),
-            ),
+            Err(_) => self.failed(began, no_answer()),
+        }
+    }
+
+    /// Keys can be read where no payment can be written. A read-only session is closed: it may stay so for
+    /// longer than its database.
+    async fn tell_whether_writable(&self) {
+        let read_only = |error: &NotWritable| matches!(error, NotWritable::ReadOnly);
+        let asked = bounded_unless(&self.pool, LOAD_TIMEOUT, read_only, async |connection| {
+            if sql::is_read_only(connection).await? {
+                return Err(NotWritable::ReadOnly);
+            }
+            Ok(())
+        });
+        match timeout(LOAD_TIMEOUT, asked).await {
+            Ok(Ok(())) => self.database.set_ready(),
+            Ok(Err(NotWritable::Database(error))) => self.database.set_unready(reason(&error)),
+            Ok(Err(error)) => self.database.set_unready(error.to_string()),
+            Err(_) => self.database.set_unready(no_answer()),
         }
     }
 
@@ -179,6 +207,10 @@ impl Loader {
         self.database.set_unready(reason);
         self.known.send_modify(|known| known.tried_at = Some(began));
     }
+}
+
+fn no_answer() -> String {
+    format!("no answer within {} s", LOAD_TIMEOUT.as_secs())
 }
 
 /// What `/ready`, which is open to everybody, says of an error: not who asks whom.

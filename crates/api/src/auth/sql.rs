@@ -22,6 +22,17 @@ pub(super) async fn live_keys(connection: &mut PgConnection) -> Result<Vec<KeyRo
     .await
 }
 
+/// Whether a session that is opened now can read and not write: on a standby, or by
+/// `default_transaction_read_only`.
+pub(super) async fn is_read_only(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar!(
+        r#"SELECT pg_is_in_recovery() OR current_setting('transaction_read_only')::boolean
+                  AS "is_read_only!""#,
+    )
+    .fetch_one(connection)
+    .await
+}
+
 pub(super) async fn insert_key(
     connection: &mut PgConnection,
     name: &str,

@@ -1,8 +1,6 @@
 use chrono::{DateTime, Utc};
 use common::types::{AccountId, DeadLetterClass};
 
-use super::sql::Open;
-
 /// What a list of dead letters, or a replay of many, is narrowed to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Filter {
@@ -20,23 +18,27 @@ impl Filter {
         matches!((self.dead_from, self.dead_to), (Some(from), Some(to)) if from > to)
     }
 
-    /// Whether an open letter of the account asked for is meant by a replay of all that had died by a
-    /// moment. A copy of a rejection never is: its transaction is final.
-    pub(super) fn means(&self, letter: &Open, until: DateTime<Utc>) -> bool {
-        letter.class != DeadLetterClass::Rejected
-            && self.class.is_none_or(|class| class == letter.class)
-            && self.dead_from.is_none_or(|from| from <= letter.dead_at)
-            && self.dead_to.is_none_or(|to| letter.dead_at < to)
-            && letter.dead_at <= until
+    /// Whether an open letter of the account asked for, that died so, is meant by a replay of all that
+    /// had died by a moment. A copy of a rejection never is: its transaction is final.
+    pub(super) fn means(
+        &self,
+        class: DeadLetterClass,
+        dead_at: DateTime<Utc>,
+        until: DateTime<Utc>,
+    ) -> bool {
+        class != DeadLetterClass::Rejected
+            && self.class.is_none_or(|asked| asked == class)
+            && self.dead_from.is_none_or(|from| from <= dead_at)
+            && self.dead_to.is_none_or(|to| dead_at < to)
+            && dead_at <= until
     }
 }
 
 #[cfg(test)]
 mod tests {
     use chrono::TimeDelta;
-    use uuid::Uuid;
 
-    use super::{super::model::DeadLetterId, *};
+    use super::*;
 
     const ALL: Filter = Filter {
         account_id: None,
@@ -52,16 +54,7 @@ mod tests {
             dead_at - TimeDelta::microseconds(1),
             dead_at + TimeDelta::microseconds(1),
         );
-        let class = DeadLetterClass::RetriesExhausted;
-        let letter = Open {
-            id: DeadLetterId(Uuid::nil()),
-            class,
-            dead_at,
-        };
-        let rejected = Open {
-            class: DeadLetterClass::Rejected,
-            ..letter
-        };
+        let (class, rejected) = (DeadLetterClass::RetriesExhausted, DeadLetterClass::Rejected);
         let of = |class| Filter {
             class: Some(class),
             ..ALL
@@ -72,23 +65,23 @@ mod tests {
             ..ALL
         };
         let table = [
-            (ALL, letter, dead_at, true),
-            (ALL, letter, after, true),
-            (ALL, letter, before, false),
+            (ALL, class, dead_at, true),
+            (ALL, class, after, true),
+            (ALL, class, before, false),
             (ALL, rejected, after, false),
-            (of(DeadLetterClass::Rejected), rejected, after, false),
-            (of(class), letter, after, true),
-            (of(DeadLetterClass::Mismatch), letter, after, false),
-            (between(Some(dead_at), None), letter, after, true),
-            (between(Some(after), None), letter, after, false),
-            (between(None, Some(after)), letter, after, true),
-            (between(None, Some(dead_at)), letter, after, false),
+            (of(rejected), rejected, after, false),
+            (of(class), class, after, true),
+            (of(DeadLetterClass::Mismatch), class, after, false),
+            (between(Some(dead_at), None), class, after, true),
+            (between(Some(after), None), class, after, false),
+            (between(None, Some(after)), class, after, true),
+            (between(None, Some(dead_at)), class, after, false),
         ];
-        for (filter, letter, until, meant) in table {
+        for (filter, class, until, meant) in table {
             assert_eq!(
-                filter.means(&letter, until),
+                filter.means(class, dead_at, until),
                 meant,
-                "{filter:?} {letter:?} {until}"
+                "{filter:?} {class} {until}"
             );
         }
     }

@@ -1,12 +1,8 @@
 //! Replaying many letters: first a dry run, which counts them, then runs, which replay them.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::sync::Arc;
 
 use axum::{Json, extract::State};
-use chrono::{DateTime, Utc};
 use serde::Serialize;
 use sqlx::PgConnection;
 use utoipa::ToSchema;
@@ -16,23 +12,21 @@ use super::{
     actor::Actor,
     filter::Filter,
     model::{DeadLetter, DeadLetterId},
-    order::{Asked, DryRun, ReplayDeadLetters, Run},
-    replay::replay,
+    order::{Asked, DryRun, ReplayDeadLetters},
+    run::replay_many,
     sql::{self, Open},
 };
 use crate::{
     AppState,
     extract::JsonBody,
     openapi::{examples, problems, schemas},
-    problem::{Code, Problem},
+    problem::Problem,
 };
 
 /// How many letters a dry run looks at.
 const LOOKED_AT_MAX: usize = 10_000;
 /// How many of those that it means it shows.
 const SAMPLE_MAX: usize = 20;
-/// How many letters one run takes on.
-const RUN_MAX: usize = 200;
 
 /// What a replay of many would do, or did.
 #[derive(Debug, Default, Serialize, ToSchema)]
@@ -41,7 +35,7 @@ pub(crate) struct DeadLettersReplayed {
     dry_run: bool,
     /// How many dead letters the filter means; of a run, those that it took on now.
     #[schema(minimum = 0)]
-    matched: usize,
+    pub(super) matched: usize,
     /// Whether there are more open letters than a dry run counts, so that `matched` may be too low.
     matched_is_capped: bool,
     /// Some of them, the oldest; of a dry run only.
@@ -52,12 +46,12 @@ pub(crate) struct DeadLettersReplayed {
     until: Option<String>,
     /// How many were replayed now.
     #[schema(minimum = 0)]
-    replayed: usize,
+    pub(super) replayed: usize,
     /// Those that could not be replayed, which stay as they are.
-    skipped: Vec<SkippedDeadLetter>,
+    pub(super) skipped: Vec<SkippedDeadLetter>,
     /// Of a run: where the next one goes on; null at the end.
     #[schema(required)]
-    next_cursor: Option<String>,
+    pub(super) next_cursor: Option<String>,
 }
 
 /// A dead letter that was not replayed.
@@ -65,10 +59,10 @@ pub(crate) struct DeadLettersReplayed {
 pub(crate) struct SkippedDeadLetter {
     /// Which.
     #[schema(value_type = uuid::Uuid)]
-    id: DeadLetterId,
-    /// Why, as the code of the problem that a replay of it alone would be answered with.
+    pub(super) id: DeadLetterId,
+    /// Why.
     #[schema(schema_with = schemas::skip_code)]
-    code: &'static str,
+    pub(super) code: &'static str,
 }
 
 /// Replay many dead letters
@@ -76,7 +70,8 @@ pub(crate) struct SkippedDeadLetter {
 /// Needs the scope `operate`. First a dry run: it counts the DEAD letters that the filter means, shows some, and gives `until`. Then runs with
 /// the same filter and that `until`: each replays up to 200, the oldest first, each in a transaction of its own, and gives a
 /// cursor for the next. Copies of rejections are never among them, because their transactions are final; nor is what died, or died
-/// again, behind the dry run. A run that is cut off may be sent again.
+/// again, behind the dry run. A letter that cannot be replayed now is left out and listed, and the run goes on: it stays DEAD, for a later
+/// replay. A run that is cut off may be sent again.
 #[utoipa::path(
     post,
     path = "/v1/dead-letters/replay",
@@ -105,9 +100,10 @@ pub(crate) async fn replay_dead_letters(
             state.database.run(look).await?
         }
         Asked::Run(run) => {
-            let act =
-                async |connection: &mut PgConnection| act(&state, connection, &run, &actor).await;
-            state.database.run(act).await?
+            let replay = async |connection: &mut PgConnection| {
+                replay_many(&state, connection, &run, &actor).await
+            };
+            state.database.run(replay).await?
         }
     };
     Ok(Json(done))
@@ -121,7 +117,10 @@ async fn look(
     let filter = &dry_run.filter;
     let until = sql::now(connection).await?;
     let (open, more) = open(connection, filter, Uuid::nil(), LOOKED_AT_MAX).await?;
-    let meant: Vec<Uuid> = meant(&open, filter, until).map(|open| open.id.0).collect();
+    let meant = open
+        .iter()
+        .filter(|letter| filter.means(letter.class, letter.dead_at, until));
+    let meant: Vec<Uuid> = meant.map(|letter| letter.id.0).collect();
     let sample = &meant[..meant.len().min(SAMPLE_MAX)];
     Ok(DeadLettersReplayed {
         dry_run: true,
@@ -133,38 +132,8 @@ async fn look(
     })
 }
 
-/// Replays, until enough is done, half of the request's time has passed, or none are left.
-async fn act(
-    state: &AppState,
-    connection: &mut PgConnection,
-    run: &Run,
-    actor: &Actor,
-) -> Result<DeadLettersReplayed, Problem> {
-    let deadline = Deadline::new(state.server.request_timeout() / 2);
-    let looked_at_max = state.list_examined_rows_max as usize;
-    let (open, more) = open(connection, &run.filter, run.behind, looked_at_max).await?;
-    let mut done = DeadLettersReplayed::default();
-    let mut last = run.behind;
-    for letter in &open {
-        if done.matched == RUN_MAX || deadline.has_passed() {
-            done.next_cursor = Some(run.cursor(last));
-            return Ok(done);
-        }
-        last = letter.id.0;
-        if run.filter.means(letter, run.until) {
-            done.matched += 1;
-            match replay(state, connection, letter.id, actor, run.reason.as_deref()).await {
-                Ok(_) => done.replayed += 1,
-                Err(problem) => done.skipped.push(skipped(letter.id, problem)?),
-            }
-        }
-    }
-    done.next_cursor = more.then(|| run.cursor(last));
-    Ok(done)
-}
-
 /// Letters in state DEAD behind an id, and whether there are more than these.
-async fn open(
+pub(super) async fn open(
     connection: &mut PgConnection,
     filter: &Filter,
     behind: Uuid,
@@ -177,40 +146,4 @@ async fn open(
     let more = open.len() > rows_max;
     open.truncate(rows_max);
     Ok((open, more))
-}
-
-fn meant<'a>(
-    open: &'a [Open],
-    filter: &'a Filter,
-    until: DateTime<Utc>,
-) -> impl Iterator<Item = &'a Open> {
-    open.iter()
-        .filter(move |letter| filter.means(letter, until))
-}
-
-/// Somebody else was here, the transaction was final, or the topic has another name now: the others
-/// can be replayed all the same.
-fn skipped(id: DeadLetterId, problem: Problem) -> Result<SkippedDeadLetter, Problem> {
-    match problem.code() {
-        code
-        @ (Code::DeadLetterNotDead | Code::DeadLetterTopicUnknown | Code::TransactionFinal) => {
-            Ok(SkippedDeadLetter {
-                id,
-                code: code.as_str(),
-            })
-        }
-        _ => Err(problem),
-    }
-}
-
-struct Deadline(Instant, Duration);
-
-impl Deadline {
-    fn new(limit: Duration) -> Self {
-        Self(Instant::now(), limit)
-    }
-
-    fn has_passed(&self) -> bool {
-        self.0.elapsed() >= self.1
-    }
 }

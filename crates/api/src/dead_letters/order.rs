@@ -135,6 +135,11 @@ impl DryRun {
 }
 
 impl Run {
+    /// Whether a letter that died so is one that the dry run counted.
+    pub(super) fn means(&self, class: DeadLetterClass, dead_at: DateTime<Utc>) -> bool {
+        self.filter.means(class, dead_at, self.until)
+    }
+
     pub(super) fn cursor(&self, last: Uuid) -> String {
         cursors(&self.filter, self.until).encode(last.as_u128())
     }

@@ -6,7 +6,7 @@ use common::{
     types::{FailureReason, Lane, LaneSet},
 };
 use serde::Deserialize;
-use sqlx::{Connection, PgConnection};
+use sqlx::{Connection, PgConnection, Postgres, Transaction};
 use tracing::info;
 use utoipa::ToSchema;
 use validator::Validate;
@@ -73,7 +73,7 @@ pub(crate) async fn replay_dead_letter(
 }
 
 /// Replays one letter in a transaction of its own.
-pub(super) async fn replay(
+async fn replay(
     state: &AppState,
     connection: &mut PgConnection,
     id: DeadLetterId,
@@ -82,13 +82,24 @@ pub(super) async fn replay(
 ) -> Result<DeadLetter, Problem> {
     let mut transaction = connection.begin().await?;
     let held = act::hold(&mut transaction, id).await?;
+    send(state, transaction, held, actor, reason).await
+}
+
+/// Sends a letter that is held again, and commits.
+pub(super) async fn send(
+    state: &AppState,
+    mut transaction: Transaction<'_, Postgres>,
+    held: Held,
+    actor: &Actor,
+    reason: Option<&str>,
+) -> Result<DeadLetter, Problem> {
     let lane = Lane::of(held.account_id);
     let letter = write(state, &mut transaction, held, actor, reason).await?;
     point("api.replay_before_commit");
     transaction.commit().await?;
     point("api.replay_after_commit");
     state.wake_up.hint(LaneSet::from_iter([lane]));
-    info!(api_key = &*actor.name, dead_letter_id = %id, reason, "dead letter replayed");
+    info!(api_key = &*actor.name, dead_letter_id = %letter.id, reason, "dead letter replayed");
     Ok(letter)
 }
 

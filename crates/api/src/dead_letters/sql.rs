@@ -232,8 +232,18 @@ pub(super) async fn list(
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Open {
     pub(super) id: DeadLetterId,
+    /// The nil id where none could be read.
+    pub(super) account_id: AccountId,
     pub(super) class: DeadLetterClass,
     pub(super) dead_at: DateTime<Utc>,
+}
+
+/// Lets the database transaction wait for no lock for long: it replays one letter of many.
+pub(super) async fn wait_briefly(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    sqlx::query!("SET LOCAL lock_timeout = '500ms'")
+        .execute(connection)
+        .await?;
+    Ok(())
 }
 
 /// Letters in state DEAD, of one account or of all, behind an id, oldest first.
@@ -247,7 +257,8 @@ pub(super) async fn open_behind(
         Some(account_id) => {
             sqlx::query_as!(
                 Open,
-                r#"SELECT id AS "id: DeadLetterId", error_class AS "class: DeadLetterClass", dead_at
+                r#"SELECT id AS "id: DeadLetterId", account_id AS "account_id: AccountId",
+                      error_class AS "class: DeadLetterClass", dead_at
                  FROM dead_letters
                 WHERE account_id = $1 AND state = 'DEAD' AND id > $2
                 ORDER BY id
@@ -262,7 +273,8 @@ pub(super) async fn open_behind(
         None => {
             sqlx::query_as!(
                 Open,
-                r#"SELECT id AS "id: DeadLetterId", error_class AS "class: DeadLetterClass", dead_at
+                r#"SELECT id AS "id: DeadLetterId", account_id AS "account_id: AccountId",
+                      error_class AS "class: DeadLetterClass", dead_at
                  FROM dead_letters
                 WHERE state = 'DEAD' AND id > $1
                 ORDER BY id

@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use common::types::{AccountId, AccountStatus, TransactionStatus};
 
 use super::{
-    NewTransaction, Outcome, Refusal,
+    IntakeError, NewTransaction, Outcome, Refusal,
     queue::{Answer, Row},
     sql::{Written, stored},
 };
@@ -97,6 +97,17 @@ pub(super) fn decide(row: &Row, written: &Written) -> Outcome {
     })
 }
 
+/// The answer that an outcome is. Where an earlier attempt at the row may yet be committed, a refusal for
+/// the account's sake is not certain: that attempt may have found the account otherwise.
+pub(super) fn unless_uncertain(outcome: Outcome, may_be_written: bool) -> Answer {
+    match outcome {
+        // The key is another transaction's for ever, so no attempt of ours can be committed any more.
+        Outcome::Refused(Refusal::KeyReused) => Ok(outcome),
+        Outcome::Refused(_) if may_be_written => Err(IntakeError::OutcomeUnknown),
+        certain => Ok(certain),
+    }
+}
+
 /// Stored fields are compared, never bytes: the same payment may be written down differently.
 fn compare(new: &NewTransaction, stored: Transaction) -> Outcome {
     let same = stored.amount_cents == new.amount_cents.get()
@@ -129,9 +140,10 @@ pub(super) fn as_created(row: &Row, created_at: DateTime<Utc>) -> Transaction {
 pub(super) mod tests {
     use common::types::{TransactionId, TransactionType};
     use proptest::prelude::*;
+    use tokio::time::Instant;
 
     use super::*;
-    use crate::intake::{IdempotencyKey, IntakeError, queue::ticket};
+    use crate::intake::{IdempotencyKey, queue::ticket};
 
     pub(crate) fn new_transaction(key: &str) -> NewTransaction {
         NewTransaction {
@@ -144,7 +156,7 @@ pub(super) mod tests {
     }
 
     fn row(key: &str) -> Row {
-        ticket(TransactionId::new(), new_transaction(key))
+        ticket(TransactionId::new(), Instant::now(), new_transaction(key))
             .0
             .take()
             .unwrap()
@@ -229,6 +241,31 @@ pub(super) mod tests {
         assert_eq!(decide(&row, &found), Outcome::Created(earlier));
     }
 
+    #[test]
+    fn a_refusal_is_certain_only_if_no_earlier_attempt_may_be_written() {
+        let transaction = as_created(&row("k"), DateTime::UNIX_EPOCH);
+        let mismatch = Refusal::CurrencyMismatch {
+            account_currency: "USD".to_owned(),
+        };
+        let refused = [Refusal::UnknownAccount, Refusal::AccountSuspended, mismatch];
+        for outcome in refused.map(Outcome::Refused) {
+            assert_eq!(
+                unless_uncertain(outcome.clone(), false),
+                Ok(outcome.clone())
+            );
+            let unknown = Err(IntakeError::OutcomeUnknown);
+            assert_eq!(unless_uncertain(outcome, true), unknown);
+        }
+        let certain = [
+            Outcome::Created(transaction.clone()),
+            Outcome::Replayed(transaction),
+            Outcome::Refused(Refusal::KeyReused),
+        ];
+        for outcome in certain {
+            assert_eq!(unless_uncertain(outcome.clone(), true), Ok(outcome));
+        }
+    }
+
     #[tokio::test]
     async fn a_repeat_is_answered_as_its_first_one() {
         let (mut groups, rest) = group(vec![row("k"), row("k")]);
@@ -252,8 +289,9 @@ pub(super) mod tests {
 
     #[tokio::test]
     async fn whoever_repeats_is_told_as_little_as_the_first() {
-        let (waiting, mut first) = ticket(TransactionId::new(), new_transaction("k"));
-        let (also, mut repeat) = ticket(TransactionId::new(), new_transaction("k"));
+        let (waiting, mut first) =
+            ticket(TransactionId::new(), Instant::now(), new_transaction("k"));
+        let (also, mut repeat) = ticket(TransactionId::new(), Instant::now(), new_transaction("k"));
         let (mut groups, _) = group(vec![waiting.take().unwrap(), also.take().unwrap()]);
         groups.remove(0).answer(Err(IntakeError::OutcomeUnknown));
         assert_eq!(
@@ -272,7 +310,10 @@ pub(super) mod tests {
             amount_cents: 7.try_into().unwrap(),
             ..new_transaction("k")
         };
-        let other = ticket(TransactionId::new(), other).0.take().unwrap();
+        let other = ticket(TransactionId::new(), Instant::now(), other)
+            .0
+            .take()
+            .unwrap();
         let (groups, rest) = group(vec![row("k"), row("l"), other, row("m")]);
         assert_eq!(groups.len(), 2);
         assert_eq!(rest.len(), 2);

@@ -9,7 +9,10 @@ use std::{
 };
 
 use common::types::TransactionId;
-use tokio::sync::{Semaphore, oneshot};
+use tokio::{
+    sync::{Semaphore, oneshot},
+    time::Instant,
+};
 
 use super::{IntakeError, NewTransaction, Outcome, Overloaded};
 
@@ -73,6 +76,8 @@ pub(super) struct Row {
     /// Made once for this request.
     pub(super) id: TransactionId,
     pub(super) new: NewTransaction,
+    /// Until when a lane waits for the database, of which a caller is to hear in time.
+    pub(super) wait_until: Instant,
     answer: oneshot::Sender<Answer>,
 }
 
@@ -84,12 +89,17 @@ pub(super) struct Ticket {
 }
 
 /// A row to put into the queue, and the ticket for its answer.
-pub(super) fn ticket(id: TransactionId, new: NewTransaction) -> (Waiting, Ticket) {
+pub(super) fn ticket(
+    id: TransactionId,
+    wait_until: Instant,
+    new: NewTransaction,
+) -> (Waiting, Ticket) {
     let (sender, receiver) = oneshot::channel();
     let hold = Arc::new(Hold(AtomicU8::new(WAITING)));
     let row = Row {
         id,
         new,
+        wait_until,
         answer: sender,
     };
     (
@@ -160,14 +170,14 @@ mod tests {
 
     #[test]
     fn a_caller_that_goes_away_first_leaves_nothing_to_write() {
-        let (waiting, ticket) = ticket(TransactionId::new(), new_transaction("k"));
+        let (waiting, ticket) = ticket(TransactionId::new(), Instant::now(), new_transaction("k"));
         drop(ticket);
         assert!(waiting.take().is_none());
     }
 
     #[test]
     fn a_row_that_was_taken_cannot_be_taken_back() {
-        let (waiting, ticket) = ticket(TransactionId::new(), new_transaction("k"));
+        let (waiting, ticket) = ticket(TransactionId::new(), Instant::now(), new_transaction("k"));
         let row = waiting.take();
         assert!(row.is_some());
         assert!(!ticket.abandon());
@@ -175,7 +185,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_lane_that_ends_tells_its_callers() {
-        let (waiting, mut ticket) = ticket(TransactionId::new(), new_transaction("k"));
+        let (waiting, mut ticket) =
+            ticket(TransactionId::new(), Instant::now(), new_transaction("k"));
         drop(waiting);
         assert_eq!(ticket.answered().await, None);
     }

@@ -16,8 +16,8 @@ pub struct IntakeSettings {
     #[arg(long, env, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1_000..=1_000_000))]
     pub intake_queue_rows_max: u32,
 
-    /// How long a request waits to be written before it is answered 503 (not taken) or 504 (taken,
-    /// outcome unknown), in milliseconds
+    /// How long a request waits to be written before it is answered 503 (nothing was written) or 504
+    /// (outcome unknown), in milliseconds; for a connection to the database it waits two thirds of that
     #[arg(long, env, default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(100..=120_000))]
     pub intake_deadline_ms: u64,
 }

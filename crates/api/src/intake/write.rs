@@ -1,22 +1,27 @@
 //! Writing a batch until each of its rows has an answer.
 
-use std::{mem, time::Duration};
+use std::{
+    mem,
+    pin::pin,
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
 
 use chrono::Utc;
 use common::{
-    db::{ErrorClass, bounded, is_serialization_failure},
+    db::{ErrorClass, bounded_unless, takes_no_writes},
     faults::{Mutation, mutated, point},
     outbox::WakeUp,
 };
-use rand::RngExt;
 use sqlx::{Error, PgPool};
-use tokio::time::sleep;
-use tracing::{debug, error, warn};
+use tokio::time::{Instant, sleep, timeout_at};
+use tracing::{debug, error};
 
 use super::{
     IntakeError, Outcome, Refusal,
     added::Added,
-    batch::{Group, as_created, decide, group},
+    batch::{Group, as_created, decide, group, unless_uncertain},
+    failure::{Failure, backoff, leaves_outcome_unknown, unless_written},
     metrics,
     queue::Row,
     sql::{self, Inserted, Written},
@@ -25,10 +30,6 @@ use super::{
 /// Attempts at one batch, the first included, before it is halved (a collision) or given up (the
 /// database is away).
 const ATTEMPTS_MAX: u32 = 8;
-/// The longest pause before the second attempt; it doubles from attempt to attempt.
-const BACKOFF_BASE: Duration = Duration::from_millis(4);
-/// The longest pause there is.
-const BACKOFF_MAX: Duration = Duration::from_millis(500);
 
 /// How long before the write the mutation answers: long enough for the answers to reach their clients.
 const ANSWERED_TOO_EARLY_BY: Duration = Duration::from_millis(50);
@@ -63,18 +64,19 @@ struct Batch {
     may_be_written: bool,
 }
 
+impl Batch {
+    /// When to stop waiting for a connection, so that the callers are still told that nothing of theirs
+    /// was written; never where that is not certain. The first row is the oldest.
+    fn wait_until(&self) -> Option<Instant> {
+        let oldest = self.groups.first()?;
+        (!self.may_be_written).then_some(oldest.first.wait_until)
+    }
+}
+
 /// A batch's statement that was committed.
 enum Committed {
     New(Inserted),
     Looked(Vec<Written>),
-}
-
-/// Why a batch was not written, after all its attempts.
-enum Failure {
-    /// Its rows collide with others or break a rule: smaller batches may do better.
-    Divide(Error),
-    /// The database is away, or refuses everything.
-    GiveUp(IntakeError),
 }
 
 /// One attempt that failed, and whether its statement had been sent.
@@ -135,7 +137,7 @@ impl Writer {
         while let Some(mut batch) = batches.pop() {
             match self.attempt(&mut batch).await {
                 Ok(Committed::New(inserted)) => batches.extend(self.settle_new(batch, &inserted)),
-                Ok(Committed::Looked(written)) => self.settle(batch.groups, &written),
+                Ok(Committed::Looked(written)) => self.settle(batch, &written),
                 Err(Failure::GiveUp(answer)) => fail(batch.groups, answer),
                 Err(Failure::Divide(_)) if batch.keys == Keys::New => {
                     // Most probably a key is stored.
@@ -147,7 +149,8 @@ impl Writer {
                     let row = &batch.groups[0].first;
                     error!(error = &error as &dyn std::error::Error, transaction_id = %row.id,
                         account_id = %row.new.account_id, "the database refused a transaction");
-                    fail(batch.groups, IntakeError::Failed);
+                    let answer = unless_written(IntakeError::Failed, batch.may_be_written);
+                    fail(batch.groups, answer);
                 }
                 Err(Failure::Divide(_)) => {
                     let groups = batch.groups.split_off(batch.groups.len() / 2);
@@ -180,9 +183,9 @@ impl Writer {
     }
 
     /// Answers a batch of which each row was looked up.
-    fn settle(&mut self, groups: Vec<Group>, written: &[Written]) {
+    fn settle(&mut self, batch: Batch, written: &[Written]) {
         let mut added = Added::default();
-        for (group, written) in groups.into_iter().zip(written) {
+        for (group, written) in batch.groups.into_iter().zip(written) {
             let outcome = decide(&group.first, written);
             match &outcome {
                 Outcome::Created(_) => added.add(&group.first.new),
@@ -191,7 +194,7 @@ impl Writer {
                 }
                 Outcome::Refused(_) => {}
             }
-            group.answer(Ok(outcome));
+            group.answer(unless_uncertain(outcome, batch.may_be_written));
         }
         self.announce(added);
     }
@@ -213,8 +216,10 @@ impl Writer {
                 Err(attempted) => attempted,
             };
             batch.may_be_written |= sent && leaves_outcome_unknown(&error);
-            if attempt == ATTEMPTS_MAX || ErrorClass::of(&error) != ErrorClass::Transient {
-                return Err(give_up(error, rows, batch.may_be_written));
+            let too_late = !sent && batch.wait_until().is_some_and(|at| at <= Instant::now());
+            let passes = ErrorClass::of(&error) == ErrorClass::Transient;
+            if attempt == ATTEMPTS_MAX || too_late || !passes {
+                return Err(Failure::of(error, rows, batch.may_be_written));
             }
             metrics::batch_retried(ErrorClass::Transient.as_str());
             debug!(%error, attempt, rows, "a batch is tried again");
@@ -225,10 +230,11 @@ impl Writer {
 
     async fn attempt_once(&self, batch: &Batch) -> Result<Committed, Attempted> {
         let rows: Vec<&Row> = batch.groups.iter().map(|group| &group.first).collect();
-        let mut sent = false;
+        let sent = AtomicBool::new(false);
         point("api.before_write");
-        let written = bounded(&self.pool, self.answer_timeout, async |connection| {
-            sent = true;
+        let limit = self.answer_timeout;
+        let writing = bounded_unless(&self.pool, limit, takes_no_writes, async |connection| {
+            sent.store(true, Ordering::Relaxed);
             Ok(match batch.keys {
                 Keys::New => Committed::New(sql::insert_new(connection, &self.topic, &rows).await?),
                 Keys::MayBeStored => {
@@ -236,8 +242,13 @@ impl Writer {
                 }
             })
         });
-        let committed = written.await.map_err(|error| {
+        let written = match batch.wait_until() {
+            Some(at) => unless_unsent(writing, at, &sent).await,
+            None => writing.await,
+        };
+        let committed = written.map_err(|error| {
             metrics::attempt_failed(&error);
+            let sent = sent.load(Ordering::Relaxed);
             Attempted { error, sent }
         })?;
         point("api.after_commit");
@@ -255,78 +266,23 @@ async fn answer_too_early(groups: &mut [Group]) {
     sleep(ANSWERED_TOO_EARLY_BY).await;
 }
 
+/// Runs an attempt, unless it still waits for a connection at that time: then it is dropped, and nothing
+/// of it was sent.
+async fn unless_unsent<T>(
+    attempt: impl Future<Output = Result<T, Error>>,
+    at: Instant,
+    sent: &AtomicBool,
+) -> Result<T, Error> {
+    let mut attempt = pin!(attempt);
+    match timeout_at(at, &mut attempt).await {
+        Ok(ended) => ended,
+        Err(_) if sent.load(Ordering::Relaxed) => attempt.await,
+        Err(_) => Err(Error::PoolTimedOut),
+    }
+}
+
 fn fail(groups: Vec<Group>, error: IntakeError) {
     for group in groups {
         group.answer(Err(error));
-    }
-}
-
-/// What a batch's last failed attempt means.
-fn give_up(error: Error, rows: usize, may_be_written: bool) -> Failure {
-    let unknown = IntakeError::OutcomeUnknown;
-    match ErrorClass::of(&error) {
-        ErrorClass::Data => Failure::Divide(error),
-        ErrorClass::Transient if is_serialization_failure(&error) && rows > 1 => {
-            Failure::Divide(error)
-        }
-        ErrorClass::Systemic => {
-            error!(
-                error = &error as &dyn std::error::Error,
-                rows, "the database refused a batch"
-            );
-            Failure::GiveUp(if may_be_written {
-                unknown
-            } else {
-                IntakeError::Failed
-            })
-        }
-        ErrorClass::Transient => {
-            warn!(%error, rows, may_be_written, "a batch was given up");
-            Failure::GiveUp(if may_be_written {
-                unknown
-            } else {
-                IntakeError::NotWritten
-            })
-        }
-    }
-}
-
-/// Whether the commit may have happened all the same. The server's own error means that it rolled
-/// back, unless it was shutting down (class 57): then the commit may have come first. A broken
-/// connection says nothing.
-fn leaves_outcome_unknown(error: &Error) -> bool {
-    match error {
-        Error::Database(database) => database
-            .code()
-            .is_none_or(|code| code.starts_with("57") || code.starts_with("08")),
-        _ => true,
-    }
-}
-
-/// Full jitter (M. Brooker, "Exponential Backoff And Jitter", 2015): two batches that collided
-/// do not collide again in step.
-fn backoff(attempt: u32) -> Duration {
-    let longest = BACKOFF_BASE
-        .saturating_mul(1 << attempt.min(16))
-        .min(BACKOFF_MAX);
-    longest.mul_f64(rand::rng().random_range(0.0..=1.0))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_pause_is_bounded() {
-        for attempt in 1..100 {
-            assert!(backoff(attempt) <= BACKOFF_MAX);
-        }
-    }
-
-    #[test]
-    fn a_lost_connection_leaves_the_outcome_open() {
-        assert!(leaves_outcome_unknown(&Error::Io(
-            std::io::ErrorKind::BrokenPipe.into()
-        )));
     }
 }

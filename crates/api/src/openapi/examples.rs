@@ -66,7 +66,7 @@ pub(crate) fn batch_results() -> Value {
     ] })
 }
 
-/// The payment above could not be posted.
+/// What became of the payment above where it could not be posted.
 pub(crate) fn letter() -> Value {
     json!({
         "id": DEAD_LETTER_ID, "account_id": ACCOUNT_ID, "event_id": TRANSACTION_ID,

@@ -27,13 +27,14 @@ const BODY: &[Code] = &[
     Code::BodyTooLarge,
     Code::UnsupportedMediaType,
     Code::ValidationFailed,
+    // The bodies of all requests under way have a bound.
+    Code::Overloaded,
 ];
 const POSTING: &[Code] = &[
     Code::AccountNotFound,
     Code::AccountSuspended,
     Code::CurrencyMismatch,
     Code::IdempotencyKeyReused,
-    Code::Overloaded,
     Code::OutcomeUnknown,
 ];
 
@@ -58,7 +59,7 @@ problems! {
     ChangeAccountStatus: BODY [InvalidPath, AccountNotFound, Timeout];
     ListAccountEntries: [InvalidPath, InvalidQuery, AccountNotFound, Timeout];
     CreateTransaction: BODY POSTING [IdempotencyKeyMissing, IdempotencyKeyInvalid, IdempotencyKeyConflict];
-    CreateTransactionBatch: BODY [IdempotencyKeyOnBatch, Overloaded];
+    CreateTransactionBatch: BODY [IdempotencyKeyOnBatch];
     ListTransactions: [InvalidQuery, Timeout];
     GetTransaction: [InvalidPath, TransactionNotFound, Timeout];
     ListDeadLetters: [InvalidQuery, Timeout];

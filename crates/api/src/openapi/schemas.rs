@@ -11,7 +11,7 @@ use utoipa::{
     },
 };
 
-use crate::{problem::Code, rules};
+use crate::{dead_letters::ACCOUNT_BUSY, problem::Code, rules};
 
 /// Closed sets of names, each a named schema, so that a generated client has one type for each.
 macro_rules! names {
@@ -104,19 +104,24 @@ fn words(schema_type: impl Into<SchemaType>) -> ObjectBuilder {
         .pattern(Some(REASON_PATTERN))
 }
 
-/// Why a letter was left out of a replay of many: codes of problems.
+/// Why a letter was left out of a replay of many.
 pub(crate) fn skip_code() -> ObjectBuilder {
-    let codes = [
+    let of_problems = [
         Code::DeadLetterNotDead,
         Code::DeadLetterTopicUnknown,
         Code::TransactionFinal,
+        Code::Internal,
+        Code::Unavailable,
     ];
+    let codes = of_problems.map(Code::as_str).into_iter();
     ObjectBuilder::new()
         .schema_type(Type::String)
         .description(Some(
-            "The code of the problem that a replay of it alone is answered with.",
+            "`account_busy`: somebody held a lock that it needs, as a rule its account's, for longer than 500 ms; the \
+             later letters of the account are left out with it. Else the code of the problem that a replay of it alone \
+             is answered with; `internal` and `unavailable` have their cause in the log.",
         ))
-        .enum_values(Some(codes.map(Code::as_str)))
+        .enum_values(Some(codes.chain([ACCOUNT_BUSY])))
 }
 
 /// Bytes of a record, or null where it has none.

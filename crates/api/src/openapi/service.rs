@@ -58,7 +58,7 @@ async fn get_health() {}
         ),
         (
             status = 503, description = "It cannot, and says what is missing.", body = inline(Ready),
-            example = json!({ "status": "unready", "reasons": { "database": "connection refused" } })
+            example = json!({ "status": "unready", "reasons": { "database": "the database cannot be reached; the log tells more" } })
         ),
     )
 )]

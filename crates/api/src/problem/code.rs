@@ -143,8 +143,8 @@ codes! {
         "Nothing was done. Send the same request again after the time in Retry-After.";
     /// The database is away.
     Unavailable = "unavailable", SERVICE_UNAVAILABLE, "The service is not available now",
-        "Try again after the time in Retry-After; an account opened without an id of yours may have been opened, \
-         and a dead letter may have been replayed or discarded.";
+        "No transaction was accepted. Send the same request again after the time in Retry-After; an account opened without \
+         an id of yours may have been opened already, and a dead letter may have been replayed or discarded.";
     /// It took too long; what it was to change may be changed.
     Timeout = "timeout", GATEWAY_TIMEOUT, "The request took too long",
         "No answer in time. Send the same request again; an account opened without an id of yours may have been opened already, \

@@ -59,11 +59,7 @@ fn refused(refusal: Refusal) -> Problem {
 fn undecided(error: IntakeError) -> Problem {
     match error {
         IntakeError::Overloaded => Code::Overloaded.into(),
-        IntakeError::NotWritten => Problem::new(Code::Unavailable)
-            .detail(
-                "Nothing was written. Send the same request again after the time in Retry-After.",
-            )
-            .because(error),
+        IntakeError::NotWritten => Problem::new(Code::Unavailable).because(error),
         IntakeError::OutcomeUnknown => Problem::new(Code::OutcomeUnknown).because(error),
         IntakeError::Failed => Problem::new(Code::Internal).because(error),
     }

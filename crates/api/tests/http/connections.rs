@@ -1,79 +1,16 @@
-use std::{
-    net::SocketAddr,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
-use api::Service;
-use common::admin::Readiness;
 use sqlx::PgPool;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
-    runtime::Handle,
-    task::JoinHandle,
+    net::TcpStream,
     time::timeout,
 };
-use tokio_util::sync::CancellationToken;
 
-use crate::harness::{PATIENCE, eventually, make_key, settings};
-
-/// The service on a port of its own.
-struct Server {
-    address: SocketAddr,
-    key: String,
-    stop: CancellationToken,
-    served: JoinHandle<()>,
-}
-
-impl Server {
-    async fn start(pool: &PgPool, flags: &[&str]) -> Self {
-        let service = Service::start(
-            &settings(pool, flags),
-            &Readiness::default(),
-            &Handle::current(),
-        );
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let stop = CancellationToken::new();
-        let served = tokio::spawn(service.serve(listener, stop.clone()));
-        let key = make_key(pool, "tests", "read,write").await;
-        Self {
-            address,
-            key,
-            stop,
-            served,
-        }
-    }
-
-    async fn connect(&self) -> TcpStream {
-        TcpStream::connect(self.address).await.unwrap()
-    }
-
-    /// A POST whose body is announced and not sent.
-    fn head(&self, content_length: usize) -> String {
-        format!(
-            "POST /v1/accounts HTTP/1.1\r\nHost: test\r\nAuthorization: Bearer {}\r\n\
-             Content-Type: application/json\r\nContent-Length: {content_length}\r\n\r\n",
-            self.key
-        )
-    }
-
-    async fn end(self) {
-        self.stop.cancel();
-        timeout(PATIENCE, self.served)
-            .await
-            .expect("the server ends")
-            .unwrap();
-    }
-}
-
-/// Everything that comes until the server closes the connection.
-async fn read_to_end(stream: &mut TcpStream) -> String {
-    let mut bytes = Vec::new();
-    let read = timeout(PATIENCE, stream.read_to_end(&mut bytes)).await;
-    read.expect("the server closes the connection").unwrap();
-    String::from_utf8_lossy(&bytes).into_owned()
-}
+use crate::{
+    harness::{PATIENCE, eventually},
+    server::{Server, read_to_end},
+};
 
 #[sqlx::test(migrator = "common::db::MIGRATOR")]
 async fn a_body_that_does_not_arrive_is_a_request_timeout(pool: PgPool) {
@@ -97,9 +34,9 @@ async fn a_connection_that_brings_no_whole_request_is_closed(pool: PgPool) {
         "PRI * HT",
         "GET /health HTTP/1.1\r\nHost: test\r\nX-Slow: ",
     ] {
+        let began = Instant::now();
         let mut stream = server.connect().await;
         stream.write_all(begun.as_bytes()).await.unwrap();
-        let began = Instant::now();
         assert_eq!(read_to_end(&mut stream).await, "", "after {begun:?}");
         assert!(
             began.elapsed() >= Duration::from_millis(200),

@@ -217,7 +217,7 @@ async fn no_answer_is_kept_in_a_cache_or_taken_for_another_type(pool: PgPool) {
 
 #[sqlx::test(migrator = "common::db::MIGRATOR")]
 async fn a_database_that_does_not_answer_is_unavailable_and_says_nothing_of_itself(pool: PgPool) {
-    let api = Api::with(pool.clone(), &["--database-statement-timeout-ms=200"]).await;
+    let api = Api::with(pool.clone(), &["--database-statement-timeout-ms=2000"]).await;
     let account = api.open_account("EUR").await;
     let mut lock = pool.begin().await.unwrap();
     sqlx::query("LOCK TABLE accounts IN ACCESS EXCLUSIVE MODE")
@@ -234,7 +234,7 @@ async fn a_database_that_does_not_answer_is_unavailable_and_says_nothing_of_itse
 
 #[sqlx::test(migrator = "common::db::MIGRATOR")]
 async fn a_database_that_answers_too_late_is_a_timeout(pool: PgPool) {
-    let api = Api::with(pool.clone(), &["--http-request-timeout-ms=100"]).await;
+    let api = Api::with(pool.clone(), &["--http-request-timeout-ms=1000"]).await;
     let account = Uuid::now_v7();
     let mut lock = pool.begin().await.unwrap();
     sqlx::query("LOCK TABLE accounts IN ACCESS EXCLUSIVE MODE")

@@ -1,8 +1,21 @@
-use api::intake::{IntakeError, Outcome};
+use api::intake::{IntakeError, IntakeSettings, Outcome, Refusal};
 use common::types::AccountId;
 use sqlx::PgPool;
 
-use crate::support::{Fixture, credit, open_account};
+use crate::support::{Fixture, credit, open_account, settings};
+
+/// Breaks the connection of the one statement that the intake waits for.
+async fn cut(pool: &PgPool) {
+    let cut: i64 = sqlx::query_scalar(
+        "SELECT count(*) FILTER (WHERE pg_terminate_backend(pid)) FROM pg_stat_activity
+          WHERE application_name = 'intake-test' AND wait_event_type = 'Lock'
+            AND datname = current_database()",
+    )
+    .fetch_one(pool)
+    .await
+    .unwrap();
+    assert_eq!(cut, 1);
+}
 
 /// Lets the database refuse every transaction of an account, as a broken rule would.
 async fn refuse_account(pool: &PgPool, account: AccountId) {
@@ -55,15 +68,7 @@ async fn a_connection_cut_while_a_statement_runs_is_retried_and_writes_once(pool
     let stalled = it.stall().await;
     let request = it.submit_later(credit(it.account, "k"));
     it.wait_for_stalled(1).await;
-    let cut: i64 = sqlx::query_scalar(
-        "SELECT count(*) FILTER (WHERE pg_terminate_backend(pid)) FROM pg_stat_activity
-          WHERE application_name = 'intake-test' AND wait_event_type = 'Lock'
-            AND datname = current_database()",
-    )
-    .fetch_one(&it.pool)
-    .await
-    .unwrap();
-    assert_eq!(cut, 1);
+    cut(&it.pool).await;
     stalled.rollback().await.unwrap();
     assert!(matches!(request.await.unwrap(), Ok(Outcome::Created(_))));
     assert_eq!(it.count("transactions").await, 1);
@@ -89,5 +94,40 @@ async fn a_missing_table_fails_requests_without_writing(pool: PgPool) {
         Outcome::Created(_)
     ));
     assert_eq!(it.count("transactions").await, 1);
+    it.close().await;
+}
+
+#[sqlx::test(migrator = "common::db::MIGRATOR")]
+async fn a_refusal_behind_a_broken_connection_is_not_said_to_be_certain(pool: PgPool) {
+    let it = Fixture::new(pool).await;
+    let mut stalled = it.stall().await;
+    let request = it.submit_later(credit(it.account, "k"));
+    it.wait_for_stalled(1).await;
+    // What was sent on this connection may be committed, for all that its sender knows.
+    cut(&it.pool).await;
+    sqlx::query("UPDATE accounts SET status = 'SUSPENDED'")
+        .execute(&mut *stalled)
+        .await
+        .unwrap();
+    stalled.commit().await.unwrap();
+    assert_eq!(request.await.unwrap(), Err(IntakeError::OutcomeUnknown));
+    let refused = it.submit(credit(it.account, "k")).await;
+    assert_eq!(refused, Outcome::Refused(Refusal::AccountSuspended));
+    it.close().await;
+}
+
+#[sqlx::test(migrator = "common::db::MIGRATOR")]
+async fn while_connections_are_refused_a_request_is_told_that_nothing_was_written(pool: PgPool) {
+    let settings = IntakeSettings {
+        intake_deadline_ms: 6_000,
+        ..settings()
+    };
+    // Nothing listens there.
+    let away = (*pool.connect_options()).clone().port(1);
+    let it = Fixture::reached_by(away, pool, &settings).await;
+    let requests = ["taken", "waiting"].map(|key| it.submit_later(credit(it.account, key)));
+    for request in requests {
+        assert_eq!(request.await.unwrap(), Err(IntakeError::NotWritten));
+    }
     it.close().await;
 }

@@ -101,7 +101,7 @@ async fn a_caller_that_goes_away_after_its_row_was_taken_has_paid_once(pool: PgP
 #[sqlx::test(migrator = "common::db::MIGRATOR")]
 async fn a_deadline_tells_whether_the_row_was_taken(pool: PgPool) {
     let settings = IntakeSettings {
-        intake_deadline_ms: 300,
+        intake_deadline_ms: 3_000,
         ..one_lane()
     };
     let it = Fixture::with(pool, &settings).await;

@@ -6,7 +6,7 @@ use common::{
     outbox::WakeUp,
     types::{AccountId, TransactionType},
 };
-use sqlx::{PgPool, Postgres, Transaction};
+use sqlx::{PgPool, Postgres, Transaction, postgres::PgConnectOptions};
 use tokio::runtime::Handle;
 use tokio::time::{sleep, timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -39,7 +39,17 @@ impl Fixture {
     }
 
     pub(crate) async fn with(pool: PgPool, settings: &IntakeSettings) -> Self {
-        let url = DatabaseUrl::from((*pool.connect_options()).clone());
+        let options = (*pool.connect_options()).clone();
+        Self::reached_by(options, pool, settings).await
+    }
+
+    /// With a way of its own to the database.
+    pub(crate) async fn reached_by(
+        options: PgConnectOptions,
+        pool: PgPool,
+        settings: &IntakeSettings,
+    ) -> Self {
+        let url = DatabaseUrl::from(options);
         let database = DatabaseSettings::default();
         let session = url.session(&database, "intake-test", Isolation::Serializable);
         let serializable = url.pool(&database, "intake-test", Isolation::Serializable);

@@ -14,12 +14,16 @@ pub(super) struct Rule {
 
 /// All there are.
 pub(super) const TRANSACTIONS: &str = "SELECT count(*) FROM transactions";
-/// Those refused by a business rule.
+/// Those rejected by a business rule.
 pub(super) const REJECTED: &str = "SELECT count(*) FROM transactions WHERE status = 'FAILED'";
 
 /// Those that wait for somebody to replay or discard their events.
 pub(super) const DEAD_LETTERED: &str = "SELECT count(*) FROM transactions
     WHERE status = 'PROCESSING' AND failure_reason = 'dead_lettered'";
+
+/// Events that no publisher has sent.
+pub(super) const WAITING_EVENTS: &str =
+    "SELECT count(*) FROM outbox_events WHERE status = 'PENDING'";
 
 /// What must hold at any time.
 pub(super) const ALWAYS: [Rule; 6] = [
@@ -74,18 +78,31 @@ pub(super) const ALWAYS: [Rule; 6] = [
     },
 ];
 
-/// What must hold when everything that was accepted has come to its end.
+/// What must hold when everything that was accepted has come to its end. As all acknowledged transactions
+/// exist and none may be rejected, each of them is PROCESSED then, but those that are dead-lettered.
 pub(super) const WHEN_FINISHED: [Rule; 2] = [
     Rule {
-        what: "transactions that are neither PROCESSED nor FAILED nor dead-lettered",
+        what: "transactions that have not come to their end: neither PROCESSED nor rejected nor \
+               dead-lettered",
         counts: "SELECT count(*) FROM transactions
-                  WHERE status NOT IN ('PROCESSED', 'FAILED') AND failure_reason IS NULL",
+                  WHERE status NOT IN ('PROCESSED', 'FAILED')
+                    AND (status, failure_reason)
+                        IS DISTINCT FROM ('PROCESSING', 'dead_lettered')",
     },
     Rule {
         what: "events that were not sent",
-        counts: "SELECT count(*) FROM outbox_events WHERE status = 'PENDING'",
+        counts: WAITING_EVENTS,
     },
 ];
+
+/// What must hold where nothing was done but to accept.
+pub(super) const WHEN_ONLY_ACCEPTED: [Rule; 1] = [Rule {
+    what: "acknowledged transactions whose event does not wait to be sent",
+    counts: "SELECT count(*) FROM acknowledged
+               LEFT JOIN outbox_events
+                 ON outbox_events.event_id = acknowledged.id AND outbox_events.status = 'PENDING'
+              WHERE outbox_events.event_id IS NULL",
+}];
 
 /// Gives the session room to hash and sort millions of rows, and a table for what was acknowledged.
 pub(super) async fn prepare(connection: &mut PgConnection) -> Result<(), sqlx::Error> {

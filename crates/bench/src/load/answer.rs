@@ -4,6 +4,8 @@ use uuid::Uuid;
 const SINGLE: &[u8] = b"{\"id\":\"";
 /// The same in the answer to a batch.
 const ITEM: &[u8] = b"\"status\":202,\"transaction\":{\"id\":\"";
+/// The start of an item's result that leaves its outcome open, in the answer to a batch.
+const OPEN_ITEM: &[u8] = b"\"status\":504,\"problem\":";
 /// The length of a UUID as text.
 const UUID_TEXT: usize = 36;
 
@@ -21,6 +23,17 @@ pub(super) fn accepted_ids(body: &[u8], ids: &mut Vec<Uuid>) {
         rest = &rest[place + ITEM.len()..];
         ids.extend(uuid_at(rest));
     }
+}
+
+/// How many items of a batch's answer leave it open whether their transactions were written.
+#[must_use]
+pub(super) fn open_items(body: &[u8]) -> usize {
+    let (mut rest, mut items) = (body, 0);
+    while let Some(place) = find(rest, OPEN_ITEM) {
+        rest = &rest[place + OPEN_ITEM.len()..];
+        items += 1;
+    }
+    items
 }
 
 /// Whether a transaction, as the API shows it, has been posted.
@@ -66,12 +79,14 @@ mod tests {
         let body = format!(
             r#"{{"results":[{{"index":0,"status":202,"transaction":{{"id":"{A}","status":"PROCESSED"}}}},
                {{"index":1,"status":404,"problem":{{}}}},
-               {{"index":2,"status":202,"transaction":{{"id":"{B}"}}}}]}}"#
+               {{"index":2,"status":504,"problem":{{"status":504,"code":"outcome_unknown"}}}},
+               {{"index":3,"status":202,"transaction":{{"id":"{B}"}}}}]}}"#
         );
         let mut ids = Vec::new();
         accepted_ids(body.as_bytes(), &mut ids);
         let expected: [Uuid; 2] = [A, B].map(|id| id.parse().unwrap());
         assert_eq!(ids, expected);
+        assert_eq!(open_items(body.as_bytes()), 1);
         assert!(is_processed(body.as_bytes()));
     }
 }

@@ -4,7 +4,9 @@ use hyper::{StatusCode, Uri};
 use tokio::{task::JoinSet, time::Instant};
 
 use super::{
-    Connection, Instructions, Tally, Target, answer::accepted_ids, instructions::batch,
+    Answer, Connection, Instructions, Tally, Target,
+    answer::{accepted_ids, open_items},
+    instructions::batch,
     thread::on_own_thread,
 };
 use crate::figures::count;
@@ -61,6 +63,7 @@ impl Batches {
             let tally = tally??;
             total.acknowledged.extend(tally.acknowledged);
             total.refused += tally.refused;
+            total.unknown += tally.unknown;
             total.first_refusal = total.first_refusal.or(tally.first_refusal);
             total.latency.add(&tally.latency)?;
         }
@@ -76,18 +79,63 @@ impl Batches {
             let asked = Instant::now();
             let answer = connection.post(&path, None, body).await?;
             tally.record(asked.elapsed());
-            let before = tally.acknowledged.len();
-            if answer.status == StatusCode::MULTI_STATUS {
-                accepted_ids(&answer.body, &mut tally.acknowledged);
-            }
-            let accepted = tally.acknowledged.len() - before;
-            if accepted < BATCH_ITEMS {
-                let start = &answer.body[..answer.body.len().min(300)];
-                let why = || format!("{} {}", answer.status, String::from_utf8_lossy(start));
-                tally.refuse(count(BATCH_ITEMS - accepted), why);
-            }
+            count_answer(&mut tally, &answer);
             sent += 1;
         }
         Ok(tally)
+    }
+}
+
+/// Books each transaction of a batch by its own result, or all of them by the answer to the whole.
+fn count_answer(tally: &mut Tally, answer: &Answer) {
+    let before = tally.acknowledged.len();
+    let mut open = 0;
+    if answer.status == StatusCode::MULTI_STATUS {
+        accepted_ids(&answer.body, &mut tally.acknowledged);
+        open = open_items(&answer.body);
+    } else if answer.leaves_outcome_open() {
+        open = BATCH_ITEMS;
+    }
+    let accepted = tally.acknowledged.len() - before;
+    tally.unknown += count(open);
+    let refused = BATCH_ITEMS.saturating_sub(accepted + open);
+    if refused > 0 {
+        let start = &answer.body[..answer.body.len().min(300)];
+        let why = || format!("{} {}", answer.status, String::from_utf8_lossy(start));
+        tally.refuse(count(refused), why);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hyper::body::Bytes;
+    use uuid::Uuid;
+
+    use super::*;
+
+    fn counted(status: StatusCode, body: &str) -> (usize, u64, u64) {
+        let mut tally = Tally::new();
+        let body = Bytes::copy_from_slice(body.as_bytes());
+        count_answer(&mut tally, &Answer { status, body });
+        (tally.acknowledged.len(), tally.unknown, tally.refused)
+    }
+
+    #[test]
+    fn each_item_counts_by_its_own_result() {
+        let accepted = format!(
+            r#"{{"index":0,"status":202,"transaction":{{"id":"{}"}}}}"#,
+            Uuid::now_v7()
+        );
+        let open = r#"{"index":1,"status":504,"problem":{"status":504}}"#;
+        let refused = r#"{"index":2,"status":503,"problem":{"status":503}}"#;
+        let items = vec![refused; BATCH_ITEMS - 2].join(",");
+        let body = format!(r#"{{"results":[{accepted},{open},{items}]}}"#);
+        let all = u64::try_from(BATCH_ITEMS).unwrap();
+        assert_eq!(counted(StatusCode::MULTI_STATUS, &body), (1, 1, all - 2));
+        assert_eq!(counted(StatusCode::GATEWAY_TIMEOUT, "late"), (0, all, 0));
+        assert_eq!(
+            counted(StatusCode::SERVICE_UNAVAILABLE, "full"),
+            (0, 0, all)
+        );
     }
 }

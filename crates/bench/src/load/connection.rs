@@ -33,6 +33,14 @@ pub struct Answer {
     pub body: Bytes,
 }
 
+impl Answer {
+    /// Whether it says that the transaction may have been written all the same (504, `outcome_unknown`).
+    #[must_use]
+    pub fn leaves_outcome_open(&self) -> bool {
+        self.status == StatusCode::GATEWAY_TIMEOUT
+    }
+}
+
 /// A keep-alive connection to the api.
 #[derive(Debug)]
 pub struct Connection {

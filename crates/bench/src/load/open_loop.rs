@@ -13,7 +13,6 @@ use super::{
     Answer, Connection, GRACE, Instructions, Pace, Tally, Target, answer::transaction_id,
     thread::on_own_thread, turns::Turns,
 };
-use crate::figures::count;
 
 /// How long answers may still arrive when nothing is sent any more; longer than the api's own deadline.
 const ANSWER_PATIENCE: Duration = Duration::from_secs(15);
@@ -72,7 +71,7 @@ impl OpenLoop {
         for connection in connections {
             senders.spawn(send_on(connection, Arc::clone(&load)));
         }
-        // Whoever has no answer by then is counted as unknown.
+        // Whoever has no answer by then is given up.
         let _ = timeout(limit, async {
             while senders.join_next().await.is_some() {}
         })
@@ -84,16 +83,59 @@ impl OpenLoop {
 
 async fn send_on(mut connection: Connection, load: Arc<Load>) {
     while let Some(due) = load.turns.next().await {
-        match load.post(&mut connection).await {
-            Ok(answer) => load.answered(due, &answer),
-            Err(_broken) => {
-                load.tally().record(due.elapsed());
-                match reconnect(&load.target).await {
-                    Some(anew) => connection = anew,
-                    None => return,
-                }
+        let mut request = UnderWay::new(&load, due);
+        request.answer = load.post(&mut connection).await.ok();
+        let is_broken = request.answer.is_none();
+        drop(request);
+        if is_broken {
+            match reconnect(&load.target).await {
+                Some(anew) => connection = anew,
+                None => return,
             }
         }
+    }
+}
+
+/// A request from when it is sent. It is counted when it is dropped, so that one that is given up at the
+/// limit counts as well, with the time that it had waited: without it the slowest would be left out.
+struct UnderWay<'a> {
+    load: &'a Load,
+    due: Instant,
+    answer: Option<Answer>,
+}
+
+impl<'a> UnderWay<'a> {
+    fn new(load: &'a Load, due: Instant) -> Self {
+        Self {
+            load,
+            due,
+            answer: None,
+        }
+    }
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        let mut tally = self.load.tally();
+        tally.record(self.due.elapsed());
+        match &self.answer {
+            Some(answer) => count_answer(&mut tally, answer),
+            None => tally.unknown += 1,
+        }
+    }
+}
+
+fn count_answer(tally: &mut Tally, answer: &Answer) {
+    match transaction_id(&answer.body) {
+        Some(id) if answer.status == StatusCode::ACCEPTED => tally.acknowledged.push(id),
+        _ if answer.leaves_outcome_open() => tally.unknown += 1,
+        _ => tally.refuse(1, || {
+            format!(
+                "{} {}",
+                answer.status,
+                String::from_utf8_lossy(&answer.body)
+            )
+        }),
     }
 }
 
@@ -117,26 +159,9 @@ impl Load {
         connection.post(&self.path, Some(&key), body).await
     }
 
-    fn answered(&self, due: Instant, answer: &Answer) {
-        let mut tally = self.tally();
-        tally.record(due.elapsed());
-        match transaction_id(&answer.body) {
-            Some(id) if answer.status == StatusCode::ACCEPTED => tally.acknowledged.push(id),
-            _ => tally.refuse(1, || {
-                format!(
-                    "{} {}",
-                    answer.status,
-                    String::from_utf8_lossy(&answer.body)
-                )
-            }),
-        }
-    }
-
     fn finish(&self) -> Tally {
         let mut tally = std::mem::take(&mut *self.tally());
         tally.took = self.turns.elapsed();
-        let answered = count(tally.acknowledged.len()) + tally.refused;
-        tally.unknown = self.turns.taken().saturating_sub(answered);
         self.turns.count_unsent(&mut tally);
         tally
     }
@@ -144,5 +169,65 @@ impl Load {
     fn tally(&self) -> std::sync::MutexGuard<'_, Tally> {
         // A panic while it was held has ended a sender, not the count.
         self.tally.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hyper::body::Bytes;
+    use uuid::Uuid;
+
+    use super::{super::Schedule, *};
+
+    const WAITED: Duration = Duration::from_secs(7);
+
+    fn load() -> Arc<Load> {
+        let schedule = Schedule::new(1, Duration::from_secs(1));
+        Arc::new(Load {
+            target: Target::new(([127, 0, 0, 1], 1).into(), "key").unwrap(),
+            path: Uri::from_static("/"),
+            instructions: Instructions::new(vec![Uuid::now_v7()], 1),
+            turns: Turns::start(Pace::Constant(schedule), Arc::new(AtomicBool::new(true))),
+            tally: Mutex::default(),
+        })
+    }
+
+    fn long_ago() -> Instant {
+        Instant::now().checked_sub(WAITED).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_request_that_is_given_up_counts_with_the_time_it_had_waited() {
+        let load = load();
+        let mut senders = JoinSet::new();
+        let sender = Arc::clone(&load);
+        senders.spawn(async move {
+            let _request = UnderWay::new(&sender, long_ago());
+            std::future::pending::<()>().await;
+        });
+        tokio::task::yield_now().await;
+        senders.shutdown().await;
+        let tally = load.finish();
+        assert_eq!((tally.unknown, tally.latency.len()), (1, 1));
+        assert!(tally.percentile_ms(50.0) >= 6_990.0);
+    }
+
+    #[test]
+    fn each_answer_counts_as_what_it_says() {
+        let id = Uuid::now_v7();
+        let accepted = format!("{{\"id\":\"{id}\"}}");
+        let answers = [
+            (StatusCode::ACCEPTED, accepted.as_str()),
+            (StatusCode::SERVICE_UNAVAILABLE, "full"),
+            (StatusCode::GATEWAY_TIMEOUT, "outcome_unknown"),
+        ];
+        let mut tally = Tally::new();
+        for (status, body) in answers {
+            let body = Bytes::copy_from_slice(body.as_bytes());
+            count_answer(&mut tally, &Answer { status, body });
+        }
+        assert_eq!(tally.acknowledged, [id]);
+        assert_eq!((tally.refused, tally.unknown), (1, 1));
+        assert!(tally.first_refusal.unwrap().contains("full"));
     }
 }

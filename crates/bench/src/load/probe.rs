@@ -11,6 +11,10 @@ use super::{
 };
 
 /// The pause before the first look at a transaction, which is never done so soon.
+///
+/// To look for the first time 1 ms before the median so far, and so to ask less, was tried: in three pairs of
+/// runs of an unoptimised build the p50 was 5 to 7 ms higher with it. It cannot flatter, but what is found
+/// only then counts with that time, which probably keeps a median from a slow start where it is.
 pub const FIRST_LOOK: Duration = Duration::from_millis(2);
 /// The pause between two looks at a transaction. Shorter ones would be more exact, and would take CPU
 /// from the services that the transaction is on its way through.
@@ -18,7 +22,7 @@ pub const POLL: Duration = Duration::from_micros(500);
 /// How long one transaction may take.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Probes at the start that are not counted: caches, plans and connections are cold.
-const WARM_UP: u32 = 20;
+pub const WARM_UP: u32 = 20;
 
 /// One transaction after the other on a system that has nothing else to do, each followed to its end.
 #[derive(Clone, Debug)]

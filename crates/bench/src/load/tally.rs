@@ -13,11 +13,13 @@ const LATENCY_MAX_US: u64 = 600_000_000;
 pub struct Tally {
     /// The ids of the transactions that were acknowledged.
     pub acknowledged: Vec<Uuid>,
-    /// Transactions that were answered something else than "accepted now".
+    /// Transactions that were answered something else than "accepted now", which says that they were not
+    /// written.
     pub refused: u64,
     /// What the first refusal said.
     pub first_refusal: Option<String>,
-    /// Transactions whose connection broke, or that had no answer in time: they may exist.
+    /// Transactions that may exist: their connection broke, they had no answer in time, or one that leaves
+    /// it open (504, `outcome_unknown`).
     pub unknown: u64,
     /// Requests that were due and could not be sent within [`GRACE`](super::GRACE) of the load's end.
     /// Each counts in the latency with the time that it had waited until then.
@@ -54,7 +56,7 @@ impl Tally {
         self.latency.saturating_record(micros(latency).max(1));
     }
 
-    /// A transaction was answered something else than "accepted now".
+    /// Transactions were answered that they were not accepted.
     pub fn refuse(&mut self, transactions: u64, why: impl FnOnce() -> String) {
         self.refused += transactions;
         self.first_refusal.get_or_insert_with(why);

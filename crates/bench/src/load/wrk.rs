@@ -30,7 +30,8 @@ pub struct Wrk {
 pub struct Capacity {
     /// Transactions that were acknowledged.
     pub accepted: u64,
-    /// Answers that were refusals.
+    /// Answers that were no acceptances: refusals, and those that leave the outcome open, which wrk does
+    /// not tell apart.
     pub refused: u64,
     /// Connections that broke, or answers that took too long.
     pub broken: u64,

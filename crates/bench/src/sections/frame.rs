@@ -80,6 +80,7 @@ async fn measure(
     if rig.expected.finished {
         rig.quiet().await?;
     }
+    rig.expected.accepted_by_api = Some(rig.accepted_by_api().await?);
     section.ledger = ledger::check(&rig.stack, &rig.expected).await?;
     for wrong in &section.ledger.wrongs {
         eprintln!("    WRONG LEDGER: {wrong}");

@@ -6,7 +6,7 @@ use super::Frame;
 use crate::{
     backlog::published,
     figures::count,
-    load::{FIRST_LOOK, POLL, Probe, Tally},
+    load::{FIRST_LOOK, POLL, Probe, Tally, WARM_UP},
     report::{Budget, Row, Section},
     rig::{Filling, Rig},
     settings::RunSettings,
@@ -45,9 +45,9 @@ pub(super) async fn run(settings: &RunSettings) -> anyhow::Result<Section> {
         rig.reach("results published", probes, all).await?;
         section.rows.extend(rows(what, &tally));
         section.notes.push(format!(
-            "{} transactions, {} ms apart; each is asked for by GET every {} ms, which is part of their \
-             cost and, by half of that, of their time; for the first time {} ms behind the answer to \
-             its POST",
+            "{} transactions, {} ms apart, behind {WARM_UP} that are not counted; each is asked for by GET \
+             every {} ms, which is part of their cost and, by half of that, of their time; for the first \
+             time {} ms behind the answer to its POST",
             tally.latency.len(),
             PAUSE.as_millis(),
             POLL.as_secs_f64() * 1_000.0,

@@ -112,7 +112,8 @@ pub(super) fn shortfall(what: &str, tally: &Tally) -> Option<String> {
     (unsent + refused + unknown > 0).then(|| {
         format!(
             "{what}: {unsent} requests could not be sent in time (each counts with the time it had \
-             waited), {refused} were refused (the first: {first}), {unknown} had no answer"
+             waited), {refused} were refused (the first: {first}), {unknown} had no answer, or one that \
+             leaves it open whether they were accepted"
         )
     })
 }

@@ -1,5 +1,6 @@
 use std::time::Duration;
 
+use anyhow::Context;
 use e2e::{Kind, Payment};
 use sqlx::{AssertSqlSafe, PgPool};
 use tokio::time::interval;
@@ -35,7 +36,9 @@ pub(super) async fn run(settings: &RunSettings, sustained: Option<f64>) -> anyho
             rate
         } else {
             let found = find(rig, "sustained", settings.search).await?;
-            found.rate().map_or(0.0, f64::from)
+            let rate = found.rate();
+            // At a rate that nobody found, everything would keep its rate.
+            f64::from(rate.context("no trial held: there is no sustained rate to take a share of")?)
         };
         let rate = whole_rate(sustained * SHARE);
         // The trigger is there in both trials: what it costs by itself is not the worker's.

@@ -44,6 +44,24 @@ where
     F: AsyncFnOnce(&mut PgConnection) -> Result<T, E>,
     E: From<Error>,
 {
+    bounded_unless(pool, limit, |_: &E| false, work).await
+}
+
+/// As [`bounded`], and the connection is closed behind an error that says that its session is of no more
+/// use, too.
+///
+/// # Errors
+/// As of [`bounded`].
+pub async fn bounded_unless<T, E, F>(
+    pool: &PgPool,
+    limit: Duration,
+    of_no_use: impl FnOnce(&E) -> bool,
+    work: F,
+) -> Result<T, E>
+where
+    F: AsyncFnOnce(&mut PgConnection) -> Result<T, E>,
+    E: From<Error>,
+{
     let connection = pool.acquire().await?;
     let mut working = Working {
         connection,
@@ -53,6 +71,6 @@ where
     let ended = timeout(limit, work(&mut working.connection))
         .await
         .map_err(|_| silent())?;
-    working.finished = true;
+    working.finished = !ended.as_ref().is_err_and(of_no_use);
     ended
 }

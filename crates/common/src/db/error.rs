@@ -1,4 +1,8 @@
-use sqlx::Error;
+use sqlx::{Error, postgres::PgDatabaseError};
+
+/// The routine of PostgreSQL that refuses SERIALIZABLE on a standby. It does so with the SQLSTATE of any
+/// feature that is missing (0A000) and in words that may be translated: nothing else tells it apart.
+const REFUSES_SERIALIZABLE: &str = "GetSerializableTransactionSnapshot";
 
 /// What to do about a database error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -18,6 +22,7 @@ impl ErrorClass {
     #[must_use]
     pub fn of(error: &Error) -> Self {
         match error {
+            Error::Database(_) if takes_no_writes(error) => Self::Transient,
             Error::Database(database) => database
                 .code()
                 .map_or(Self::Systemic, |code| Self::of_sqlstate(&code)),
@@ -35,7 +40,7 @@ impl ErrorClass {
     #[must_use]
     pub fn of_sqlstate(code: &str) -> Self {
         match (code.get(..2), code) {
-            // 25006: a standby before its promotion; 25P03: our idle transaction was cut off;
+            // 25006: a standby before its promotion, or a database that is read-only for now; 25P03: our idle transaction was cut off;
             // 55P03: a lock not had in time; 3D000 and 28P01 while a cluster is being restored are
             // not among them: somebody must mend those.
             (Some("08" | "40" | "53" | "57" | "58"), _) | (_, "25006" | "25P03" | "55P03") => {
@@ -64,6 +69,24 @@ impl ErrorClass {
             Self::Systemic => "systemic",
             Self::Data => "data",
         }
+    }
+}
+
+/// Whether the server can be read and not written for now: it is a standby, or
+/// `default_transaction_read_only` is on. The session may stay read-only when others are not any more.
+#[must_use]
+pub fn takes_no_writes(error: &Error) -> bool {
+    let database = error
+        .as_database_error()
+        .and_then(|error| error.try_downcast_ref::<PgDatabaseError>());
+    database.is_some_and(|error| refuses_writes(error.code(), error.routine()))
+}
+
+fn refuses_writes(code: &str, routine: Option<&str>) -> bool {
+    match code {
+        "25006" => true,
+        "0A000" => routine == Some(REFUSES_SERIALIZABLE),
+        _ => false,
     }
 }
 
@@ -121,6 +144,26 @@ mod tests {
         for (code, class) in table {
             assert_eq!(ErrorClass::of_sqlstate(code), class, "{code}");
         }
+    }
+
+    #[test]
+    fn a_standby_is_told_from_a_feature_that_is_missing() {
+        let table = [
+            ("25006", Some("PreventCommandIfReadOnly"), true),
+            ("0A000", Some("GetSerializableTransactionSnapshot"), true),
+            // A statement that was prepared before its table was changed.
+            ("0A000", Some("RevalidateCachedQuery"), false),
+            ("0A000", None, false),
+            ("42501", None, false),
+        ];
+        for (code, routine, expected) in table {
+            assert_eq!(
+                refuses_writes(code, routine),
+                expected,
+                "{code} {routine:?}"
+            );
+        }
+        assert!(!takes_no_writes(&Error::PoolTimedOut));
     }
 
     #[test]

@@ -2,10 +2,7 @@
 
 use std::pin::pin;
 
-use common::{
-    faults::{Mutation, mutated},
-    types::{Lane, LaneSet},
-};
+use common::types::{Lane, LaneSet};
 use futures_util::TryStreamExt;
 use sqlx::PgConnection;
 use tokio::time::Instant;
@@ -49,6 +46,8 @@ impl Cycle {
             return Ok(Outcome::Idle);
         }
         let owned = self.parts.ownership.owned();
+        #[cfg(feature = "faults")]
+        mutant::claims(owned, Instant::now());
         let healthy = owned.without(self.troubles.lanes());
         let wanted = self.parts.hinted.lanes().and(healthy);
         let lanes = self.parts.ownership.begin_claim(wanted, Instant::now());
@@ -112,7 +111,11 @@ impl Cycle {
         let Some(lane) = Lane::from_number(row.lane) else {
             return;
         };
-        if self.leaves_out(lane, &row) || !sight.see(lane) {
+        #[cfg(feature = "faults")]
+        if mutant::leaves_out(lane, row.seq) {
+            return;
+        }
+        if !sight.see(lane) {
             return;
         }
         self.first_lane = row.lane;
@@ -125,17 +128,6 @@ impl Cycle {
             let sent = self.send(lane, &row, Route::Main);
             sight.end(self.note_sent(lane, sent));
         }
-    }
-
-    /// A mutant leaves rows out for a later cycle, so that younger ones pass them.
-    fn leaves_out(&self, lane: Lane, row: &PendingRow) -> bool {
-        let left_out = mutated(Mutation::KeepLostLane)
-            && row.seq % 50 == 0
-            && self.flights.lanes().contains(lane);
-        if left_out {
-            self.parts.hinted.hint(LaneSet::from_iter([lane]));
-        }
-        left_out
     }
 
     /// Notes what became of a row; the answer is the lanes that sending stops for.
@@ -255,5 +247,49 @@ impl Cycle {
             self.parts.hinted.hint(LaneSet::from_iter([lane]));
         }
         Ok(())
+    }
+}
+
+/// A rule broken on purpose, in builds for the fault suite alone: the mutant goes on with lanes that it
+/// lost, and leaves a gap in them.
+#[cfg(feature = "faults")]
+mod mutant {
+    use std::{
+        sync::{Mutex, PoisonError},
+        time::Duration,
+    };
+
+    use common::{
+        faults::{Mutation, mutated},
+        types::{Lane, LaneSet},
+    };
+    use tokio::time::Instant;
+
+    /// A process that claimed nothing for so long was frozen, and the server has closed its lock session
+    /// meanwhile (`idle_session_timeout`). One that runs claims every second at least.
+    const FROZEN: Duration = Duration::from_secs(5);
+    /// Every so many rows of a lost lane, one is left to its new owner.
+    const LEFT_OUT_EVERY: i64 = 20;
+
+    /// When lanes were claimed last, and those that were owned when the process froze.
+    static STATE: Mutex<(Option<Instant>, LaneSet)> = Mutex::new((None, LaneSet::EMPTY));
+
+    /// Lanes are claimed from among these, which the mutant takes for its own.
+    pub(super) fn claims(owned: LaneSet, now: Instant) {
+        if !mutated(Mutation::KeepLostLane) {
+            return;
+        }
+        let mut state = STATE.lock().unwrap_or_else(PoisonError::into_inner);
+        let (claimed_at, lost) = &mut *state;
+        if claimed_at.is_some_and(|before| before + FROZEN < now) {
+            *lost = lost.or(owned);
+        }
+        *claimed_at = Some(now);
+    }
+
+    /// Whether a row is left out, so that younger ones pass it.
+    pub(super) fn leaves_out(lane: Lane, seq: i64) -> bool {
+        let state = STATE.lock().unwrap_or_else(PoisonError::into_inner);
+        seq % LEFT_OUT_EVERY == 0 && state.1.contains(lane)
     }
 }

@@ -7,7 +7,10 @@ use rdkafka::{
 };
 use sqlx::PgPool;
 
-use crate::support::{World, brokers, eventually, payloads};
+use crate::{
+    log::record_count,
+    support::{World, brokers, eventually, payloads},
+};
 
 /// The process's metrics; only tests of this binary that ask for them see them.
 pub(crate) fn metrics() -> &'static Metrics {
@@ -36,7 +39,10 @@ async fn the_lag_is_seen_when_no_worker_runs(pool: PgPool) {
     world.append(account, &payloads(10)).await;
     world.all_published().await;
     let lag = || sum(metrics, "consumer_lag", &world.transactions);
-    eventually("all is unread", || async { lag() == Some(10.0) }).await;
+    // Of ten events; a repeat is one to read as well.
+    let records = i32::try_from(record_count(&world.transactions)).unwrap();
+    let unread = |of: i32| lag() == Some(f64::from(of));
+    eventually("all is unread", || async { unread(records) }).await;
 
     // A worker that has read seven records, committed them and died.
     let consumer: BaseConsumer = ClientConfig::new()
@@ -50,7 +56,7 @@ async fn the_lag_is_seen_when_no_worker_runs(pool: PgPool) {
         .unwrap();
     consumer.commit(&read, CommitMode::Sync).unwrap();
     drop(consumer);
-    eventually("three are unread", || async { lag() == Some(3.0) }).await;
+    eventually("all but seven are unread", || async { unread(records - 7) }).await;
     every_metric_is_explained(&metrics.render());
     publisher.stop().await;
 }

@@ -41,21 +41,29 @@ impl Log {
 
     /// Reads until all these events were seen.
     pub(crate) async fn read_all(&mut self, events: &[Uuid]) {
-        let mut missing: HashSet<String> = events.iter().map(Uuid::to_string).collect();
+        self.read_until_seen(events, |record| header(record, "ce_id"))
+            .await;
+    }
+
+    /// Reads until all these events, dead letters and replays of them were seen; the latter go by the ids of
+    /// their letters.
+    pub(crate) async fn read_letters(&mut self, ids: &[Uuid]) {
+        self.read_until_seen(ids, identity).await;
+    }
+
+    async fn read_until_seen(&mut self, ids: &[Uuid], id_of: impl Fn(&OwnedMessage) -> String) {
+        let mut missing: HashSet<String> = ids.iter().map(Uuid::to_string).collect();
         for record in &self.records {
-            missing.remove(&header(record, "ce_id"));
+            missing.remove(&id_of(record));
         }
         let deadline = Instant::now() + PATIENCE;
         while !missing.is_empty() {
-            assert!(
-                Instant::now() < deadline,
-                "{} events are missing",
-                missing.len()
-            );
+            let left = missing.len();
+            assert!(Instant::now() < deadline, "{left} records are missing");
             match self.consumer.poll(Duration::ZERO) {
                 Some(record) => {
                     let record = record.unwrap().detach();
-                    missing.remove(&header(&record, "ce_id"));
+                    missing.remove(&id_of(&record));
                     self.records.push(record);
                 }
                 None => tokio::time::sleep(LOOK_INTERVAL).await,
@@ -63,8 +71,9 @@ impl Log {
         }
     }
 
-    /// Reads until so many records were seen.
-    pub(crate) async fn read_records(&mut self, count: usize) {
+    /// Reads everything that the topic holds now.
+    pub(crate) async fn read_to_the_end(&mut self, topic: &str) {
+        let count = usize::try_from(record_count(topic)).unwrap();
         let deadline = Instant::now() + PATIENCE;
         while self.records.len() < count {
             let seen = self.records.len();
@@ -74,6 +83,16 @@ impl Log {
                 None => tokio::time::sleep(LOOK_INTERVAL).await,
             }
         }
+    }
+
+    /// What was read, without repeats: records leave at least once, and a machine that stands still for
+    /// seconds takes a publisher's lanes from it before it has marked what it sent.
+    pub(crate) fn distinct(&self) -> Vec<&OwnedMessage> {
+        let mut seen = HashSet::new();
+        let records = self.records.iter();
+        records
+            .filter(|record| seen.insert(identity(record)))
+            .collect()
     }
 
     /// The ids of the events of a key, each where it came first.
@@ -87,6 +106,12 @@ impl Log {
             .filter(|id: &Uuid| seen.insert(*id))
             .collect()
     }
+}
+
+/// The dead letter that a record is, or is a replay of; or else its event.
+pub(crate) fn identity(record: &OwnedMessage) -> String {
+    let letter = last_header(record, "dlq.id");
+    letter.unwrap_or_else(|| header(record, "ce_id"))
 }
 
 /// How many records a topic has in all.

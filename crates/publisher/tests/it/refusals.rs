@@ -114,7 +114,7 @@ async fn assert_letter(world: &World, account: AccountId, event: Uuid, payload: 
     );
     assert_eq!(headers.0[0].1.bytes(), Some(event.to_string().as_bytes()));
     let mut log = Log::of(&world.dead_letters);
-    log.read_records(1).await;
+    log.read_letters(&[letter.id]).await;
     let sent = &log.records[0];
     assert_eq!(last_header(sent, "dlq.id"), Some(letter.id.to_string()));
     assert_eq!(
@@ -124,12 +124,17 @@ async fn assert_letter(world: &World, account: AccountId, event: Uuid, payload: 
     assert_eq!(last_header(sent, "dlq.original.offset"), None);
 }
 
-/// The records of each topic, and the dead letter.
+/// The records of each topic, and the dead letter. A repeat counts as well, so there may be more of them
+/// than rows, but no more than the topic holds.
 fn assert_counted(metrics: &Metrics, world: &World) {
-    for (topic, records) in [(&world.transactions, 122.0), (&world.dead_letters, 1.0)] {
+    for (topic, rows) in [(&world.transactions, 122), (&world.dead_letters, 1)] {
         let acknowledged = format!(r#"topic="{topic}",result="acknowledged""#);
-        let counted = sum(metrics, "outbox_published_total", &acknowledged);
-        assert_eq!(counted, Some(records), "{topic}");
+        let counted = sum(metrics, "outbox_published_total", &acknowledged).unwrap();
+        let records = i32::try_from(record_count(topic)).unwrap();
+        assert!(
+            (f64::from(rows)..=f64::from(records)).contains(&counted),
+            "{topic}: {counted} of {rows} rows and {records} records"
+        );
     }
     // Other tests of this process count theirs here, too.
     let class = r#"class="refused_by_broker""#;
@@ -314,8 +319,8 @@ async fn a_replay_that_is_refused_comes_back_to_its_letter_and_another_arrives(p
         1
     );
     let mut log = Log::of(&world.dead_letters);
-    log.read_records(2).await;
-    let told: Vec<_> = log
+    log.read_to_the_end(&world.dead_letters).await;
+    let mut told: Vec<_> = log
         .records
         .iter()
         .map(|record| {
@@ -323,6 +328,7 @@ async fn a_replay_that_is_refused_comes_back_to_its_letter_and_another_arrives(p
             last_header(record, "dlq.replay_count").unwrap()
         })
         .collect();
+    told.dedup();
     assert_eq!(told, ["0", "1"]);
 
     raise_limits(&world).await;
@@ -415,7 +421,9 @@ async fn a_publisher_that_ends_in_the_middle_of_a_refusal_makes_one_letter(pool:
     publisher.stop().await;
     assert_eq!(world.number(LETTERS).await, 1);
     assert_eq!(world.standing(events[0]).await, dead_lettered());
-    assert_eq!(record_count(&world.dead_letters), 1);
+    let mut log = Log::of(&world.dead_letters);
+    log.read_to_the_end(&world.dead_letters).await;
+    assert_eq!(log.distinct().len(), 1);
     let mut log = Log::of(&world.transactions);
     log.read_all(&behind).await;
 }
@@ -477,7 +485,9 @@ async fn refusals_of_many_accounts_in_a_row_stop_their_lanes_and_make_no_more_le
     publisher.ready().await;
     publisher.stop().await;
     assert_eq!(world.number(LETTERS).await, 20);
-    assert_eq!(record_count(&world.transactions), 10);
+    let mut log = Log::of(&world.transactions);
+    log.read_to_the_end(&world.transactions).await;
+    assert_eq!(log.distinct().len(), 10);
 }
 
 #[sqlx::test(migrator = "common::db::MIGRATOR")]

@@ -56,7 +56,7 @@ async fn a_database_that_falls_silent_is_told_and_its_connections_replaced(pool:
     let mut world = World::new(pool);
     let way = Way::to(&world.pool).await;
     world.database_address = Some(way.address);
-    let publisher = world.publisher(&["--database-statement-timeout-ms=500"]);
+    let publisher = world.publisher(&["--database-statement-timeout-ms=1000"]);
     publisher.ready().await;
     world.append(AccountId::new(), &payloads(3)).await;
     world.all_published().await;

@@ -1,6 +1,10 @@
 use std::{
     collections::{HashMap, HashSet},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
 };
 
 use common::{admin::Component, types::AccountId};
@@ -34,6 +38,8 @@ struct Shared {
     /// What the counts say.
     counted: Side,
     counts: Mutex<Counts>,
+    /// A slice waits, undone, for something to be mended.
+    holds_back: AtomicBool,
     parked: Notify,
 }
 
@@ -43,6 +49,8 @@ struct Counts {
     accounts: HashMap<String, HashSet<AccountId>>,
     /// They are a fault of the system.
     systemic: bool,
+    /// When something was last applied.
+    posted_at: Option<Instant>,
 }
 
 impl Failures {
@@ -58,6 +66,7 @@ impl Failures {
             ledger,
             counted,
             counts: Mutex::default(),
+            holds_back: AtomicBool::new(false),
             parked: Notify::new(),
         };
         Self {
@@ -101,13 +110,56 @@ impl Failures {
         true
     }
 
+    /// Judges an event that is to be given up by how many other accounts have their failures written
+    /// down, alike, be it by other workers: heads of queues are shared, and counts are not. Answers
+    /// whether the system is at fault.
+    ///
+    /// It takes one account less than where each is met by this process: the one that shows the fault to
+    /// another worker is not written down. (One account alone shows nothing.)
+    #[must_use]
+    pub fn others_failed(&self, others: usize, message: &str) -> bool {
+        let accounts_max = self.shared.accounts_max.saturating_sub(1).max(2);
+        let accounts = others + 1;
+        if accounts < accounts_max {
+            return false;
+        }
+        self.counts().systemic = true;
+        let reason = format!(
+            "parked events of {accounts} accounts failed alike, and none was applied here since: \
+             {message}"
+        );
+        complain(&self.shared.counted, &reason);
+        true
+    }
+
     /// Notes that an event was applied: what failed before it was not the system's fault.
     pub fn posted(&self) {
         let mut counts = self.counts();
+        counts.posted_at = Some(Instant::now());
         if !counts.accounts.is_empty() {
             counts.accounts.clear();
         }
         if std::mem::take(&mut counts.systemic) {
+            self.retract(&self.shared.counted);
+        }
+    }
+
+    /// How long ago an event was applied; none if none was.
+    #[must_use]
+    pub fn since_posted(&self) -> Option<Duration> {
+        self.counts().posted_at.map(|at| at.elapsed())
+    }
+
+    /// Notes that no event is parked any more, by any worker. What failed alike came to its end, be it in
+    /// other hands; where no slice waits here either, there is nothing left that could be applied and show
+    /// that all is well, and the next failure is the first of its kind.
+    pub fn nothing_is_parked(&self) {
+        if self.shared.holds_back.load(Ordering::Relaxed) {
+            return;
+        }
+        let mut counts = self.counts();
+        if std::mem::take(&mut counts.systemic) {
+            counts.accounts.clear();
             self.retract(&self.shared.counted);
         }
     }
@@ -137,9 +189,26 @@ impl Failures {
         complain(&self.side, reason);
     }
 
-    /// Notes that nothing keeps this loop any more: what did is done, or another worker's now.
-    pub fn moved_on(&self) {
+    /// Notes that what this loop complained of is over.
+    pub fn recovered(&self) {
         self.retract(&self.side);
+    }
+
+    /// Notes that a slice waits, undone, until somebody has mended something: for this reason, or without
+    /// one for what something else complains of. Then it came as far as its event's own failure, so what
+    /// its loop complained of before is over, and must not keep the one that could show the rest.
+    pub fn hold_back(&self, reason: Option<&str>) {
+        self.shared.holds_back.store(true, Ordering::Relaxed);
+        match reason {
+            Some(reason) => self.stand_still(reason),
+            None => self.recovered(),
+        }
+    }
+
+    /// Notes that no slice waits any more: what did is done, or another worker's now.
+    pub fn moved_on(&self) {
+        self.shared.holds_back.store(false, Ordering::Relaxed);
+        self.recovered();
     }
 
     /// Notes that this process parked an event: the loop that retries has something to wait for.
@@ -243,8 +312,52 @@ mod tests {
         assert!(slices.failed(AccountId::new(), "x"));
         assert!(!retries.failed(AccountId::new(), "x"));
         assert!(retries.may_probe() && !slices.may_probe());
-        retries.moved_on();
+        retries.recovered();
         assert!(readiness.reasons().is_empty());
+    }
+
+    #[test]
+    fn loops_that_both_complain_do_not_wait_for_each_other() {
+        let (slices, readiness) = failures(20);
+        let retries = slices.of_another_loop();
+        retries.stand_still("may not insert");
+        slices.hold_back(Some("may not insert"));
+        // It is mended, and the slice comes as far as its event's own failure.
+        assert!(slices.failed(AccountId::new(), "x"));
+        slices.hold_back(None);
+        assert!(!retries.another_complains());
+        retries.recovered();
+        assert!(!slices.failed(AccountId::new(), "x"));
+        assert!(readiness.reasons().is_empty());
+    }
+
+    #[test]
+    fn written_failures_of_others_count_and_one_less_is_enough() {
+        for (max, others, is_systemic) in [(20, 17, false), (20, 18, true), (2, 0, false)] {
+            let (failures, readiness) = failures(max);
+            assert_eq!(failures.others_failed(others, "poison"), is_systemic);
+            assert_eq!(readiness.reasons().is_empty(), !is_systemic);
+            failures.posted();
+            assert!(readiness.reasons().is_empty());
+        }
+    }
+
+    #[test]
+    fn what_failed_alike_is_forgotten_when_nothing_is_left_of_it() {
+        let (slices, readiness) = failures(2);
+        let retries = slices.of_another_loop();
+        let fail = || slices.failed(AccountId::new(), "23505 x");
+        assert!(!fail());
+        // Below the limit nothing is forgotten: failures that come one by one add up, too.
+        retries.nothing_is_parked();
+        assert!(fail());
+        slices.hold_back(None);
+        retries.nothing_is_parked();
+        assert!(readiness.reasons().contains_key("ledger"), "a slice waits");
+        slices.moved_on();
+        retries.nothing_is_parked();
+        assert!(readiness.reasons().is_empty());
+        assert!(!fail());
     }
 
     #[tokio::test]

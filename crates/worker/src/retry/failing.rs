@@ -2,22 +2,23 @@
 
 use std::iter;
 
-use common::{
-    db::bounded,
-    types::{DeadLetterClass, DeadLetterStage, Lane},
-};
+use common::types::{DeadLetterClass, DeadLetterStage, Lane};
 use tracing::{debug, error, warn};
 
 use super::{
-    ATTEMPT_MAX, Retries, Step, attempt,
+    Retries, Step, attempt,
     dead_letter::{self, Cause},
     queue::Parked,
+    sql,
 };
 use crate::{
     failure::{self, Class},
     metrics,
     slice::{ApplyError, Inapplicable},
 };
+
+/// How many heads are looked at, at least, for failures that are alike.
+const COMPARED_MIN: u32 = 1_000;
 
 impl Retries {
     /// Events that were tried together failed.
@@ -79,13 +80,16 @@ impl Retries {
             self.failures.failed(head.account, &signature)
         };
         if is_systemic {
-            return Ok(Step::StandingStill);
+            return Ok(self.leaves_it_to_others());
         }
         let message = failure::describe(error);
         let retries_max = i32::try_from(self.settings.retries_max).unwrap_or(i32::MAX);
         // The first attempt is no retry.
         if head.attempts < retries_max {
             return self.try_again_later(head, &message).await;
+        }
+        if self.is_one_of_many(head, &message).await? {
+            return Ok(self.leaves_it_to_others());
         }
         let cause = Cause {
             class: DeadLetterClass::RetriesExhausted,
@@ -96,11 +100,36 @@ impl Retries {
         self.give_up(head, cause).await
     }
 
+    /// Something else says that the system is at fault. What this loop complained of is over, as it came as
+    /// far as the head's own failure, and must not keep the one that could show the rest.
+    fn leaves_it_to_others(&mut self) -> Step {
+        self.goes_on();
+        Step::StandingStill
+    }
+
+    /// Whether so many other heads failed alike that this one may not be given up. Other workers may have
+    /// met them, and have found the system at fault: a worker that has nothing else to do would give them
+    /// up one by one. What failed before this worker applied something shows nothing.
+    async fn is_one_of_many(&self, head: &Parked, message: &str) -> Result<bool, ApplyError> {
+        let since = self.failures.since_posted();
+        let max = self.settings.systemic_failures_max;
+        let heads_max = i64::from(max.saturating_mul(2).max(COMPARED_MIN));
+        let others = self
+            .read(async |connection| {
+                sql::failures_of_others(connection, head.account, since, heads_max).await
+            })
+            .await?;
+        let alike = others
+            .iter()
+            .filter(|other| failure::are_alike(other, message));
+        Ok(self.failures.others_failed(alike.count(), message))
+    }
+
     async fn try_again_later(&mut self, head: &Parked, message: &str) -> Result<Step, ApplyError> {
         let attempts = head.attempts.saturating_add(1);
         let pauses = self.settings.retry_pauses();
         let pause = pauses.pause(attempts.unsigned_abs(), rand::random());
-        let written = bounded(&self.pool, ATTEMPT_MAX, async |connection| {
+        let written = self.work(async |connection| {
             attempt::record_failure(connection, head, pause, message).await
         });
         if !written.await? {
@@ -117,9 +146,8 @@ impl Retries {
 
     async fn give_up(&mut self, head: &Parked, cause: Cause<'_>) -> Result<Step, ApplyError> {
         let topic = &self.kafka.dead_letters_topic;
-        let letter = bounded(&self.pool, ATTEMPT_MAX, async |connection| {
-            dead_letter::bury(connection, topic, head, cause).await
-        });
+        let letter =
+            self.work(async |connection| dead_letter::bury(connection, topic, head, cause).await);
         let Some(dead_letter_id) = letter.await? else {
             return Ok(Step::Busy);
         };
@@ -141,7 +169,7 @@ impl Retries {
     }
 
     /// Neither events nor their failure could be written down.
-    pub(super) async fn gave_no_answer(&mut self, error: &ApplyError) -> Step {
+    pub(super) fn gave_no_answer(&mut self, error: &ApplyError) -> Step {
         match failure::classify(error) {
             Class::Collision => {
                 self.ambition = (self.ambition / 2).max(1);
@@ -164,7 +192,6 @@ impl Retries {
                 self.ambition = 1;
                 self.stands_still = true;
                 self.failures.stand_still(&failure::describe(error));
-                self.hang_up().await;
                 Step::StandingStill
             }
         }
@@ -174,15 +201,7 @@ impl Retries {
     /// was written down, or nothing is left to do.
     pub(super) fn goes_on(&mut self) {
         if std::mem::take(&mut self.stands_still) {
-            self.failures.moved_on();
-        }
-    }
-
-    /// Closes the connection: its prepared statements may remember what has been mended since.
-    async fn hang_up(&self) {
-        if let Some(connection) = self.pool.try_acquire() {
-            // The server closes what we cannot.
-            let _ = connection.close().await;
+            self.failures.recovered();
         }
     }
 }

@@ -266,3 +266,29 @@ pub(super) async fn record_failure(
     .await?;
     Ok(written.rows_affected() == 1)
 }
+
+/// Reads how the heads of other accounts' queues failed: of those whose first failure is no longer ago
+/// than that, if it matters; the latest due ones, up to a limit, as those failed last.
+pub(super) async fn failures_of_others(
+    connection: &mut PgConnection,
+    account: AccountId,
+    since: Option<Duration>,
+    heads_max: i64,
+) -> Result<Vec<String>, sqlx::Error> {
+    sqlx::query_scalar!(
+        r#"SELECT last_error AS "last_error!"
+             FROM (SELECT account_id, first_failed_at, last_error
+                     FROM parked_events
+                    WHERE next_attempt_at IS NOT NULL
+                    ORDER BY next_attempt_at DESC
+                    LIMIT $1) AS head
+            WHERE account_id <> $2
+              AND last_error IS NOT NULL
+              AND first_failed_at > coalesce(now() - make_interval(secs => $3), '-infinity')"#,
+        heads_max,
+        account.0,
+        since.map(|since| since.as_secs_f64()) as Option<f64>,
+    )
+    .fetch_all(connection)
+    .await
+}

@@ -13,7 +13,7 @@ async fn without_its_database_the_worker_waits_and_goes_on_by_itself(pool: PgPoo
     let mut proxy = Proxy::to(&pool).await;
     let mut config = stream.config(&pool);
     config.database_url = proxy.options(&pool).into();
-    config.database.database_acquire_timeout_ms = 200;
+    config.database.database_acquire_timeout_ms = 1_000;
     let worker = Running::start(&config);
 
     stream
@@ -32,7 +32,11 @@ async fn without_its_database_the_worker_waits_and_goes_on_by_itself(pool: PgPoo
     })
     .await;
     assert_eq!(balance(&pool, account).await, (1, 1));
-    assert_eq!(stream.committed(0).await, Some(1));
+    // The commit of its offset is not waited for by the worker either.
+    eventually("the first event's offset is committed", async || {
+        stream.committed(0).await == Some(1)
+    })
+    .await;
 
     proxy.mend().await;
     eventually("the second event is posted", async || {
@@ -96,7 +100,7 @@ async fn a_member_that_retries_its_slice_lets_a_rebalance_take_its_partitions(po
     let mut proxy = Proxy::to(&pool).await;
     let mut config = stream.config(&pool);
     config.database_url = proxy.options(&pool).into();
-    config.database.database_acquire_timeout_ms = 200;
+    config.database.database_acquire_timeout_ms = 1_000;
     proxy.cut();
     let mut cut_off = Stepper::join(&config);
     let readiness = cut_off.readiness.clone();
@@ -149,7 +153,7 @@ async fn a_database_that_can_be_read_and_not_written_is_not_ready(pool: PgPool) 
     let stream = Stream::new(1).await;
     let account = account(&pool, 0).await;
     let mut config = stream.config(&pool);
-    config.database.database_statement_timeout_ms = 100;
+    config.database.database_statement_timeout_ms = 1_000;
     let mut holder = pool.begin().await.unwrap();
     sqlx::query("SELECT FROM accounts FOR UPDATE")
         .execute(&mut *holder)

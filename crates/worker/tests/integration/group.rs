@@ -40,8 +40,9 @@ async fn a_log_that_loses_records_under_its_reader_is_noticed(pool: PgPool) {
     let mut proxy = Proxy::to(&pool).await;
     let mut config = stream.config(&pool);
     config.database_url = proxy.options(&pool).into();
-    // Longer than a slice is worked on before the consumer pauses, and so fetches nothing more.
-    config.database.database_acquire_timeout_ms = 1_000;
+    // Far longer than a slice is worked on before the consumer pauses, and so fetches nothing more: that
+    // it waits for the database is told when this time is over.
+    config.database.database_acquire_timeout_ms = 3_000;
     proxy.cut();
     stream
         .publish(0, &accept(&pool, account, CREDIT, 1).await)

@@ -1,20 +1,77 @@
 //! The real binary: how it starts, what it says, how it ends.
 
-use std::{
-    io::{BufRead, BufReader},
-    process::{Child, ChildStdout, Command, Output, Stdio},
-};
+use std::process::{Output, Stdio};
 
 use crate::support::{kafka::*, proxy::Proxy, *};
 use serde_json::Value;
 use sqlx::PgPool;
-use tokio::task::spawn_blocking;
+use tokio::{
+    io::{AsyncBufReadExt, BufReader},
+    process::{Child, ChildStdout, Command},
+    sync::mpsc::{UnboundedReceiver, unbounded_channel},
+    time::timeout,
+};
 
 /// A worker's process, ended with the test.
 struct Process {
     child: Child,
     admin: String,
-    log: Option<BufReader<ChildStdout>>,
+    log: Log,
+}
+
+/// What a process says, line by line. It is read all the time: a process whose pipe is full waits.
+struct Log(UnboundedReceiver<String>);
+
+impl Log {
+    fn of(output: ChildStdout) -> Self {
+        let (sender, receiver) = unbounded_channel();
+        tokio::spawn(async move {
+            let mut lines = BufReader::new(output).lines();
+            while let Some(line) = lines.next_line().await.unwrap() {
+                // A test that is over reads no more.
+                let _ = sender.send(line);
+            }
+        });
+        Self(receiver)
+    }
+
+    /// The next line; none if the process has closed its output.
+    async fn next(&mut self) -> Option<String> {
+        let line = timeout(PATIENCE, self.0.recv()).await;
+        line.expect("the process says something, or ends")
+    }
+
+    /// The line that says where the admin server listens; those before it are dropped.
+    async fn admin_address(&mut self) -> String {
+        loop {
+            let line = self.next().await.expect("it says where it listens");
+            if line.contains("\"listening\"") {
+                let line: Value = serde_json::from_str(&line).unwrap();
+                assert_eq!(line["server"], "admin");
+                return line["addr"].as_str().unwrap().to_owned();
+            }
+        }
+    }
+
+    /// Everything else that it says, up to its end.
+    async fn rest(&mut self) -> Vec<String> {
+        let mut lines = Vec::new();
+        while let Some(line) = self.next().await {
+            lines.push(line);
+        }
+        lines
+    }
+}
+
+/// The errors that the worker itself tells, not those of the Kafka client, which may well lose a connection
+/// to a busy broker.
+fn errors(log: &[String]) -> Vec<Value> {
+    let lines = log.iter().map(|line| serde_json::from_str(line).unwrap());
+    let is_own = |line: &Value| {
+        let target = line["target"].as_str().unwrap_or_default();
+        line["level"] == "ERROR" && target.starts_with("worker")
+    };
+    lines.filter(is_own).collect()
 }
 
 impl Process {
@@ -22,23 +79,18 @@ impl Process {
         let mut command = Command::new(env!("CARGO_BIN_EXE_worker"));
         command
             .env("DATABASE_URL", database_url)
-            .env("DATABASE_ACQUIRE_TIMEOUT_MS", "300")
+            .env("DATABASE_ACQUIRE_TIMEOUT_MS", "1000")
             .env("KAFKA_BROKERS", brokers())
             .env("TRANSACTIONS_TOPIC", &stream.topic)
             .env("RESULTS_TOPIC", RESULTS)
             .env("CONSUMER_GROUP", &stream.group)
             .env("ADMIN_BIND_ADDR", "127.0.0.1:0")
-            .stdout(Stdio::piped());
+            .stdout(Stdio::piped())
+            .kill_on_drop(true);
         let mut child = command.spawn().unwrap();
-        let mut log = BufReader::new(child.stdout.take().unwrap());
-        let (admin, log) = spawn_blocking(move || (address(&mut log), log))
-            .await
-            .unwrap();
-        Self {
-            child,
-            admin: format!("http://{admin}"),
-            log: Some(log),
-        }
+        let mut log = Log::of(child.stdout.take().unwrap());
+        let admin = format!("http://{}", log.admin_address().await);
+        Self { child, admin, log }
     }
 
     async fn get(&self, path: &str) -> (u16, String) {
@@ -57,39 +109,17 @@ impl Process {
     }
 
     /// Ends it as an operator does; answers its exit code and the rest of its log.
-    async fn terminate(mut self) -> (Option<i32>, String) {
-        let pid = self.child.id().to_string();
+    async fn terminate(mut self) -> (Option<i32>, Vec<String>) {
+        let pid = self.child.id().unwrap().to_string();
         // The shell's own `kill`: not every machine has the program.
         let told = Command::new("sh")
             .args(["-c", "kill -s TERM \"$0\"", &pid])
             .status();
-        assert!(told.unwrap().success());
-        let log = self.log.take().unwrap();
-        let rest = spawn_blocking(move || {
-            let lines: Vec<_> = log.lines().map(Result::unwrap).collect();
-            lines.join("\n")
-        });
-        let rest = rest.await.unwrap();
-        (self.child.wait().unwrap().code(), rest)
+        assert!(told.await.unwrap().success());
+        let rest = self.log.rest().await;
+        let ended = timeout(PATIENCE, self.child.wait()).await;
+        (ended.expect("it ends").unwrap().code(), rest)
     }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// Reads the log up to the line that says where the admin server listens.
-fn address(log: &mut impl BufRead) -> String {
-    let mut lines = log.lines().map(Result::unwrap);
-    let line = lines
-        .find(|line| line.contains("\"listening\""))
-        .expect("it says where it listens");
-    let line: Value = serde_json::from_str(&line).unwrap();
-    assert_eq!(line["server"], "admin");
-    line["addr"].as_str().unwrap().to_owned()
 }
 
 fn url(pool: &PgPool, host: &str, port: u16) -> String {
@@ -150,7 +180,7 @@ async fn it_posts_says_so_in_its_metrics_and_ends_cleanly(pool: PgPool) {
 
     let (code, log) = process.terminate().await;
     assert_eq!(code, Some(0));
-    assert!(!log.contains("\"ERROR\""), "{log}");
+    assert_eq!(errors(&log), [Value::Null; 0]);
     assert_eq!(stream.committed(0).await, Some(2));
 }
 
@@ -195,7 +225,8 @@ async fn it_gives_up_what_keeps_failing_and_goes_on_with_the_account(pool: PgPoo
         .fetch_one(&pool)
         .await
         .unwrap();
-    assert!(log.contains(&letter.to_string()), "{log}");
+    let letter = letter.to_string();
+    assert!(log.iter().any(|line| line.contains(&letter)), "{log:#?}");
     assert_eq!(stream.committed(0).await, Some(3));
     parked::assert_queues_are_whole(&pool).await;
 }
@@ -259,7 +290,8 @@ async fn told_to_end_in_a_slow_attempt_it_still_leaves_its_group(pool: PgPool) {
     assert_eq!(stream.members().await, 1);
     let (code, log) = process.terminate().await;
     assert_eq!(code, Some(0));
-    assert!(!log.contains("at the deadline"), "{log}");
+    let deadline = log.iter().find(|line| line.contains("at the deadline"));
+    assert_eq!(deadline, None);
     assert_eq!(stream.members().await, 0);
     holder.rollback().await.unwrap();
     assert_eq!(stream.committed(0).await, None);
@@ -283,11 +315,8 @@ async fn at_a_record_that_can_never_be_applied_it_says_so_and_goes_on(pool: PgPo
     eventually("it is ready", async || process.is_ready().await).await;
     let (code, log) = process.terminate().await;
     assert_eq!(code, Some(0));
-    let error = log
-        .lines()
-        .find(|line| line.contains("\"ERROR\""))
-        .expect("an error is logged");
-    let error: Value = serde_json::from_str(error).unwrap();
+    let errors = errors(&log);
+    let error = errors.first().expect("an error is logged");
     assert_eq!(
         (&error["partition"], &error["offset"]),
         (&0.into(), &offset.into())
@@ -306,7 +335,7 @@ fn a_bad_setting_is_one_line_and_exit_code_2() {
         status,
         stdout,
         stderr,
-    } = Command::new(env!("CARGO_BIN_EXE_worker"))
+    } = std::process::Command::new(env!("CARGO_BIN_EXE_worker"))
         .env("SLICE_EVENTS_MAX", "0")
         .output()
         .unwrap();
@@ -319,7 +348,7 @@ fn a_bad_setting_is_one_line_and_exit_code_2() {
 
 #[test]
 fn every_setting_is_in_the_help_with_its_variable() {
-    let output = Command::new(env!("CARGO_BIN_EXE_worker"))
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_worker"))
         .arg("--help")
         .output()
         .unwrap();

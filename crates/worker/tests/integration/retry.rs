@@ -323,6 +323,57 @@ async fn accounts_that_fail_alike_are_not_given_up_and_all_are_applied_once_it_i
 }
 
 #[sqlx::test(migrator = "common::db::MIGRATOR")]
+async fn what_failed_alike_is_forgotten_when_all_of_it_ended_in_other_hands(pool: PgPool) {
+    let mut config = retry_config(&pool, Isolation::Serializable);
+    config.failures.systemic_failures_max = 3;
+    config.failures.retries_max = 2;
+    let mut retrier = Retrier::new(&config);
+    let mut events = Vec::new();
+    for _ in 0..3 {
+        let account = account(&pool, 0).await;
+        events.push(accept(&pool, account, CREDIT, 66).await);
+    }
+    poison(&pool, 66).await;
+    park(&pool, &events, NO_PAUSE).await;
+    retrier.until(|step| step == Step::StandingStill).await;
+
+    // Another worker finds nothing wrong with the system.
+    config.failures.systemic_failures_max = 100;
+    Retrier::new(&config).drain().await;
+    assert_eq!(count(&pool, "SELECT count(*) FROM dead_letters").await, 3);
+    retrier.failures.hold_back(None);
+    assert_eq!(retrier.retries.step().await, Step::Idle(None));
+    let reasons = retrier.readiness.reasons();
+    assert!(reasons.contains_key("ledger"), "a slice still waits here");
+
+    retrier.failures.moved_on();
+    assert_eq!(retrier.retries.step().await, Step::Idle(None));
+    assert!(retrier.readiness.reasons().is_empty());
+    let lone = account(&pool, 0).await;
+    park(&pool, &[accept(&pool, lone, CREDIT, 66).await], NO_PAUSE).await;
+    assert_eq!(retrier.retries.step().await, Step::Failed);
+}
+
+#[sqlx::test(migrator = "common::db::MIGRATOR")]
+async fn a_statement_that_remembers_a_schema_of_before_is_forgotten(pool: PgPool) {
+    let mut retrier = Retrier::new(&retry_config(&pool, Isolation::Serializable));
+    let account = account(&pool, 0).await;
+    for posted in 1..=3 {
+        let event = accept(&pool, account, CREDIT, 1).await;
+        park(&pool, &[&event], NO_PAUSE).await;
+        // Each time of another type, with which "cached plan must not change result type".
+        let sql = format!("ALTER TABLE accounts ALTER COLUMN currency TYPE varchar({posted}0)");
+        sqlx::raw_sql(sqlx::AssertSqlSafe(sql))
+            .execute(&pool)
+            .await
+            .unwrap();
+        retrier.drain().await;
+        assert_eq!(balance(&pool, account).await, (posted, posted));
+        assert!(retrier.readiness.reasons().is_empty());
+    }
+}
+
+#[sqlx::test(migrator = "common::db::MIGRATOR")]
 async fn what_slices_cannot_do_is_left_for_slices_to_try(pool: PgPool) {
     let mut retrier = Retrier::new(&retry_config(&pool, Isolation::Serializable));
     let account = account(&pool, 0).await;
@@ -564,9 +615,9 @@ async fn an_account_that_is_always_held_is_waited_for(pool: PgPool) {
         for _ in 0..3 {
             assert_eq!(retrier.retries.step().await, Step::Busy);
         }
-        // Whoever hangs is not waited for at once again.
+        // Whoever hangs is not waited for at once again, and later each time.
         assert_eq!(retrier.retries.step().await, Step::Busy);
-        for _ in 0..3 {
+        for _ in 0..6 {
             assert_eq!(retrier.retries.step().await, Step::Busy);
         }
         assert!(retrier.readiness.reasons().is_empty());

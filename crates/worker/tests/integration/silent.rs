@@ -16,7 +16,7 @@ use worker::{
 use crate::support::{proxy::Proxy, *};
 
 /// Long for this database, and short for a test.
-const LIMIT: Duration = Duration::from_millis(300);
+const LIMIT: Duration = Duration::from_secs(1);
 
 /// A pool of one connection, which a lost permit would end.
 fn pool_of_one(proxy: &Proxy, pool: &PgPool) -> PgPool {

@@ -28,6 +28,7 @@ fn books() -> Books {
         acknowledged: Some((at(2 * number + 1), Uuid::new_v4())),
         created: 1,
         open: 0,
+        behind: None,
     });
     let sent: Vec<_> = sent.collect();
     let transactions: Vec<_> = sent.iter().map(transaction).collect();
@@ -42,6 +43,7 @@ fn books() -> Books {
     ];
     let accounts = vec![AccountRow {
         id: account,
+        currency: "EUR".to_owned(),
         balance_cents: 800,
         entry_count: 2,
         parked_count: 0,
@@ -156,7 +158,7 @@ fn a_payment_of_unknown_outcome_may_be_there_or_not() {
 #[test]
 fn each_wrong_is_found() {
     type Spoil = fn(&mut Books);
-    let table: [(&str, Spoil); 19] = [
+    let table: [(&str, Spoil); 26] = [
         ("acknowledged and lost", |b| {
             b.snapshot.transactions.pop();
         }),
@@ -212,7 +214,29 @@ fn each_wrong_is_found() {
         ("wrongly", |b| {
             b.snapshot.results[2].headers[1].1 = "transaction.processed".to_owned();
         }),
-        ("results: ", |b| b.snapshot.results.swap(0, 2)),
+        ("was overtaken by", |b| b.snapshot.results.swap(0, 2)),
+        ("comes behind", |b| b.snapshot.results.swap(0, 1)),
+        ("refused for no reason", |b| {
+            refuse_the_second(b, "insufficient_funds");
+        }),
+        ("refused for no reason", |b| {
+            refuse_the_second(b, "balance_overflow");
+        }),
+        ("refused for no reason", |b| {
+            refuse_the_second(b, "currency_mismatch");
+        }),
+        ("refused for no reason", |b| {
+            refuse_the_second(b, "discarded");
+        }),
+        ("refused for no reason", |b| {
+            refuse_the_second(b, "the moon");
+        }),
+        // As much as there is can be paid.
+        ("refused for no reason", |b| {
+            b.sent[2].payment.amount_cents = 800;
+            b.snapshot.transactions[2].amount_cents = 800;
+            b.snapshot.results[2] = result(2, &b.snapshot.transactions[2], None);
+        }),
     ];
     for (number, (expected, spoil)) in table.into_iter().enumerate() {
         let wrongs = found(spoil);
@@ -220,25 +244,83 @@ fn each_wrong_is_found() {
     }
 }
 
-/// The second payment could not be applied.
-fn dead_letter(books: &mut Books, with_letter: bool) {
-    let snapshot = &mut books.snapshot;
+/// The second payment was not posted, and this is said of it.
+fn end_the_second(snapshot: &mut Snapshot, status: &str, reason: &str) {
     let row = &mut snapshot.transactions[1];
-    row.status = "PROCESSING".to_owned();
-    row.failure_reason = Some("dead_lettered".to_owned());
+    row.status = status.to_owned();
+    row.failure_reason = Some(reason.to_owned());
     snapshot.entries.pop();
     snapshot.results.remove(1);
     snapshot.accounts[0].balance_cents = 500;
     snapshot.accounts[0].entry_count = 1;
+}
+
+/// The second payment, a credit, was refused.
+fn refuse_the_second(books: &mut Books, reason: &str) {
+    let snapshot = &mut books.snapshot;
+    end_the_second(snapshot, "FAILED", reason);
+    let told = result(1, &snapshot.transactions[1], None);
+    snapshot.results.insert(1, told);
+}
+
+/// The second payment could not be applied.
+fn dead_letter(books: &mut Books, with_letter: bool) {
+    let snapshot = &mut books.snapshot;
+    end_the_second(snapshot, "PROCESSING", "dead_lettered");
     if with_letter {
-        snapshot.dead_letters.push(DeadLetterRow {
-            id: Uuid::new_v4(),
-            transaction_id: Some(row.id),
-            error_class: "retries_exhausted".to_owned(),
-            state: "DEAD".to_owned(),
-            replay_count: 0,
-        });
+        snapshot.dead_letters.push(letter(snapshot, "DEAD"));
     }
+}
+
+/// The dead letter of the second payment.
+fn letter(snapshot: &Snapshot, state: &str) -> DeadLetterRow {
+    DeadLetterRow {
+        id: Uuid::new_v4(),
+        transaction_id: Some(snapshot.transactions[1].id),
+        error_class: "retries_exhausted".to_owned(),
+        state: state.to_owned(),
+        replay_count: 0,
+    }
+}
+
+#[test]
+fn a_credit_may_be_refused_where_the_reason_holds() {
+    let discarded = |books: &mut Books| {
+        refuse_the_second(books, "discarded");
+        let letter = letter(&books.snapshot, "DISCARDED");
+        books.snapshot.dead_letters.push(letter);
+    };
+    assert_eq!(found(discarded), "");
+    let suspended = |books: &mut Books| refuse_the_second(books, "account_suspended");
+    assert_eq!(found(suspended), "");
+    let too_much = |books: &mut Books| {
+        books.sent[1].payment.amount_cents = i64::MAX;
+        books.snapshot.transactions[1].amount_cents = i64::MAX;
+        refuse_the_second(books, "balance_overflow");
+    };
+    assert_eq!(found(too_much), "");
+}
+
+#[test]
+fn items_of_one_batch_that_change_places_are_found() {
+    let together = |books: &mut Books| {
+        let start = books.sent[0].first_sent;
+        for sent in &mut books.sent {
+            sent.first_sent = start;
+        }
+        books.sent[2].behind = Some(books.sent[1].payment.key.clone());
+    };
+    assert_eq!(found(together), "");
+    let apart = found(|books| {
+        together(books);
+        books.snapshot.results.swap(1, 2);
+    });
+    assert!(apart.contains("results: left its place"), "{apart}");
+    let posted = found(|books| {
+        together(books);
+        books.sent[0].behind = Some(books.sent[1].payment.key.clone());
+    });
+    assert!(posted.contains("entries: left its place"), "{posted}");
 }
 
 #[test]

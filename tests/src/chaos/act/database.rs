@@ -36,11 +36,7 @@ pub(super) async fn idle_transaction(fleet: &Fleet, lasts: Duration) -> Result<D
     sleep(lasts).await;
     // The server may have been killed meanwhile, and the transaction with it.
     let still_there = sqlx::raw_sql("SELECT 1").execute(&mut session).await;
-    Ok(if still_there.is_ok() {
-        Done::Yes
-    } else {
-        Done::Skipped
-    })
+    Ok(Done::if_so(still_there.is_ok()))
 }
 
 pub(super) async fn locked_account(
@@ -59,11 +55,7 @@ pub(super) async fn locked_account(
         return Ok(Done::Skipped);
     }
     sleep(lasts).await;
-    Ok(if lock.rollback().await.is_ok() {
-        Done::Yes
-    } else {
-        Done::Skipped
-    })
+    Ok(Done::if_so(lock.rollback().await.is_ok()))
 }
 
 pub(super) async fn revoked_grant(

@@ -18,8 +18,11 @@ use crate::{
 
 /// How long an instance may take to end after SIGTERM: its grace period and a margin.
 const END_MAX: Duration = Duration::from_secs(45);
-/// How long it may take after a second SIGTERM.
-const END_AT_ONCE_MAX: Duration = Duration::from_secs(5);
+/// How long it may take to say that it heard a SIGTERM, and to end at once after a second one: moments, but
+/// a busy machine may take its time over them.
+const END_AT_ONCE_MAX: Duration = Duration::from_secs(30);
+/// What a process ends with that a second SIGTERM ended.
+const ENDED_AT_ONCE: i32 = 128 + 15;
 
 /// The instance at a place, and the right to do something to it.
 pub(super) async fn take(fleet: &Fleet, slot: Slot) -> Option<(MutexGuard<'_, State>, Service)> {
@@ -32,7 +35,7 @@ pub(super) async fn end_and_start(
     fleet: &Fleet,
     slot: Slot,
     lasts: Duration,
-    end: impl AsyncFnOnce(&Service) -> Result<(), String>,
+    end: impl AsyncFnOnce(&Service) -> Result<Done, String>,
 ) -> Result<Done, String> {
     let Some((mut state, service)) = take(fleet, slot).await else {
         return Ok(Done::Skipped);
@@ -45,11 +48,7 @@ pub(super) async fn end_and_start(
         .launch(&fleet.stack, &mut state, None)
         .await;
     // Whoever crashed at its step while it was to end did not end as it should have.
-    if crashed {
-        Ok(Done::Skipped)
-    } else {
-        ended.map(|()| Done::Yes)
-    }
+    if crashed { Ok(Done::Skipped) } else { ended }
 }
 
 /// As an operator ends it: it has to exit with 0, in time.
@@ -68,8 +67,8 @@ pub(super) async fn terminate(service: &Service) -> Result<(), String> {
     }
 }
 
-/// As an operator ends it who has no time.
-pub(super) async fn terminate_twice(service: &Service) -> Result<(), String> {
+/// As an operator ends it who has no time. It happened only if the second signal found work to break off.
+pub(super) async fn terminate_twice(service: &Service) -> Result<Done, String> {
     service.signal("TERM").await;
     // Two signals that come together may be one.
     let heard = async {
@@ -85,8 +84,9 @@ pub(super) async fn terminate_twice(service: &Service) -> Result<(), String> {
         service.try_signal("TERM").await;
     }
     match timeout(END_AT_ONCE_MAX, service.ended()).await {
-        // It may have been done before the second signal came.
-        Ok(status) if matches!(status.code(), Some(0 | 143)) => Ok(()),
+        Ok(status) if status.code() == Some(ENDED_AT_ONCE) => Ok(Done::Yes),
+        // It was done before the second signal came.
+        Ok(status) if status.code() == Some(0) => Ok(Done::Skipped),
         Ok(status) => Err(format!("{} ended with {status}", service.label())),
         Err(_) => {
             service.kill().await;

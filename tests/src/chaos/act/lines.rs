@@ -15,6 +15,7 @@ pub(super) const DELAY: Duration = Duration::from_millis(200);
 /// How many answers are cut.
 const CUT_ANSWERS: u32 = 5;
 
+/// It happened only if a connection was there to notice it.
 pub(super) async fn on_line(
     fleet: &Fleet,
     link: Link,
@@ -27,8 +28,9 @@ pub(super) async fn on_line(
     };
     spoil(&connections.proxy);
     sleep(lasts).await;
+    let touched = connections.proxy.touched();
     connections.proxy.restore();
-    Ok(Done::Yes)
+    Ok(Done::if_so(touched > 0))
 }
 
 /// It happened only if an answer came that could be cut.
@@ -45,9 +47,5 @@ pub(super) async fn cut_answers(
     sleep(lasts).await;
     let left = connections.proxy.answers_to_cut();
     connections.proxy.restore();
-    Ok(if left < CUT_ANSWERS {
-        Done::Yes
-    } else {
-        Done::Skipped
-    })
+    Ok(Done::if_so(left < CUT_ANSWERS))
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use rdkafka::error::KafkaResult;
 use tokio::{
     task::spawn_blocking,
-    time::{Instant, sleep},
+    time::{Instant, sleep, timeout},
 };
 
 use super::{
@@ -14,27 +14,50 @@ use super::{
 };
 use crate::{
     chaos::{fault::Slot, fleet::Fleet, forge::forge, seed::Dice},
-    service::Kind,
+    service::{Kind, Service},
 };
 
+/// What a worker says when its admin server answers, and when the group has given it partitions.
+const LISTENING: &str = "\"listening\"";
+const JOINED: &str = "partitions assigned";
 /// How long a group without members may take to be empty: the session timeout and a margin.
 const EMPTY_MAX: Duration = Duration::from_mins(2);
 
-/// A worker joins and leaves every second, by turns in an orderly way and not.
+/// How long a worker may take until it listens, and until it has partitions.
+const LISTEN_MAX: Duration = Duration::from_mins(1);
+const JOIN_MAX: Duration = Duration::from_secs(10);
+/// How long it stays at least.
+const STAY: Duration = Duration::from_secs(1);
+
+/// Workers join and leave, about one every second, by turns in an orderly way once they have partitions,
+/// and by a kill, wherever they are. It happened only if one of them had some: then others had lost them.
 pub(super) async fn storm(fleet: &Fleet, lasts: Duration) -> Result<Done, String> {
     let deadline = Instant::now() + lasts;
-    let mut orderly = false;
+    let (mut orderly, mut joined) = (false, false);
     while Instant::now() < deadline {
-        let service = fleet.stack.spawn(Kind::Worker, &[]);
-        sleep(Duration::from_secs(1)).await;
-        orderly = !orderly;
+        let service = fleet.extra_worker(&[]);
+        // Who is told to stop before it listens may not hear it yet.
+        let listens = says_in_time(&service, LISTENING, LISTEN_MAX).await;
+        orderly = !orderly && listens;
+        sleep(STAY).await;
         if orderly {
+            joined |= says_in_time(&service, JOINED, JOIN_MAX).await;
             terminate(&service).await?;
         } else {
             service.kill().await;
         }
     }
-    Ok(Done::Yes)
+    Ok(Done::if_so(joined))
+}
+
+/// Whether a service says something within a time.
+async fn says_in_time(service: &Service, message: &str, most: Duration) -> bool {
+    let said = async {
+        while service.runs().await && !service.says(message) {
+            sleep(Duration::from_millis(25)).await;
+        }
+    };
+    timeout(most, said).await.is_ok() && service.says(message)
 }
 
 /// Everything is delivered again, to workers that know nothing of it.
@@ -87,17 +110,22 @@ pub(super) async fn retried<F: FnOnce() -> KafkaResult<()> + Send + 'static>(
     }
 }
 
-/// A worker of another group: for it everything is new.
+/// A worker of another group: for it everything is new. It happened only if it has worked something off.
 pub(super) async fn second_group(fleet: &Fleet, lasts: Duration) -> Result<Done, String> {
     let group = format!("{}.second", fleet.stack.group);
-    let service = fleet
-        .stack
-        .spawn(Kind::Worker, &[("CONSUMER_GROUP", &group)]);
+    let service = fleet.extra_worker(&[("CONSUMER_GROUP", &group)]);
+    says_in_time(&service, LISTENING, LISTEN_MAX).await;
     sleep(lasts).await;
     if !service.runs().await {
         return Err(format!("{} ended by itself", service.label()));
     }
-    terminate(&service).await.map(|()| Done::Yes)
+    terminate(&service).await?;
+    let (kafka, topic) = (
+        fleet.stack.kafka.clone(),
+        fleet.stack.transactions_topic.clone(),
+    );
+    let worked = spawn_blocking(move || kafka.has_committed(&group, &topic)).await;
+    Ok(Done::if_so(matches!(worked, Ok(Ok(true)))))
 }
 
 pub(super) async fn forged(fleet: &Fleet, mut dice: Dice) -> Result<Done, String> {

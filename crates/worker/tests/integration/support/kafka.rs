@@ -212,7 +212,8 @@ impl Stepper {
     pub(crate) fn join(config: &Config) -> Self {
         let (readiness, stop) = (Readiness::default(), CancellationToken::new());
         let health = Health::new(readiness.component("database"));
-        let worker = join(config, &health, &readiness, &stop);
+        let failures = failures(config, &readiness);
+        let worker = join(config, &health, failures, &readiness, &stop);
         Self {
             worker,
             readiness,
@@ -258,9 +259,20 @@ pub(crate) struct Running {
 
 impl Running {
     pub(crate) fn start(config: &Config) -> Self {
-        let (readiness, stop) = (Readiness::default(), CancellationToken::new());
+        let readiness = Readiness::default();
+        let failures = failures(config, &readiness);
+        Self::beside(config, readiness, failures)
+    }
+
+    /// A worker that shares what is known of failures with a retry loop of the test.
+    pub(crate) fn sharing(config: &Config, failures: Failures) -> Self {
+        Self::beside(config, Readiness::default(), failures)
+    }
+
+    fn beside(config: &Config, readiness: Readiness, failures: Failures) -> Self {
+        let stop = CancellationToken::new();
         let health = Health::new(readiness.component("database"));
-        let worker = join(config, &health, &readiness, &stop);
+        let worker = join(config, &health, failures, &readiness, &stop);
         let token = stop.clone();
         let task = tokio::spawn(async move { worker.run(&token).await });
         Self {
@@ -280,18 +292,22 @@ impl Running {
     }
 }
 
+fn failures(config: &Config, readiness: &Readiness) -> Failures {
+    let ledger = readiness.component("ledger");
+    Failures::new(ledger, config.failures.systemic_failures_max)
+}
+
 /// The test says that the database is well, as its probe would.
 fn join(
     config: &Config,
     health: &Health,
+    failures: Failures,
     readiness: &Readiness,
     stop: &CancellationToken,
 ) -> Worker {
     health.needed_side().set_ready();
     let database = health.quiet_side();
     let wake_up = WakeUp::start(config.session(), stop.clone());
-    let ledger = readiness.component("ledger");
-    let failures = Failures::new(ledger, config.failures.systemic_failures_max);
     let pool = config.pool();
     Worker::join(config, pool, wake_up, database, failures, readiness).unwrap()
 }
