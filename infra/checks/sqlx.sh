@@ -19,8 +19,21 @@ sqlx database drop -y --force >/dev/null
 sqlx database create
 sqlx migrate run --source migrations >/dev/null
 
+# write: `prepare` empties .sqlx before it compiles; code that does not compile must not cost the data.
+write() {
+    local before
+    before=$(mktemp -d)
+    cp -a .sqlx "$before"
+    sqlx prepare --workspace -- --all-targets --locked || {
+        cp -a "$before/.sqlx/." .sqlx
+        rm -rf "$before"
+        die "the checked queries could not be prepared: .sqlx is as it was before"
+    }
+    rm -rf "$before"
+}
+
 case ${1:-} in
-    write) sqlx prepare --workspace -- --all-targets --locked ;;
+    write) write ;;
     check) sqlx prepare --workspace --check -- --all-targets --locked ;;
     *) die "usage: sqlx.sh write|check" ;;
 esac

@@ -2,7 +2,7 @@
 
 mod tracker;
 
-use common::db::ErrorClass;
+use common::db::{ErrorClass, takes_no_writes};
 pub use tracker::Failures;
 
 use crate::slice::ApplyError;
@@ -43,8 +43,8 @@ fn of_database(error: &sqlx::Error) -> Class {
         .as_database_error()
         .and_then(sqlx::error::DatabaseError::code);
     match code {
-        Some(code) => of_sqlstate(&code),
-        None => of_class(ErrorClass::of(error)),
+        Some(code) if !takes_no_writes(error) => of_sqlstate(&code),
+        _ => of_class(ErrorClass::of(error)),
     }
 }
 

@@ -56,11 +56,14 @@ pub(super) fn selection() -> Vec<Planned> {
     };
     let (api, publisher, worker) = (Kind::Api, Kind::Publisher, Kind::Worker);
     let (postgres, kafka) = (Server::Postgres, Server::Kafka);
+    // What needs workers comes before both are sent back, or behind; the idle transaction ends before its
+    // server is killed.
     let faults = [
-        (Fault::IdleTransaction, 60_000),
-        (Fault::Kill(slot(worker, 0)), 1_000),
+        (Fault::IdleTransaction, 25_000),
+        (Fault::Freeze(slot(worker, 0)), 11_000),
         (Fault::Freeze(slot(publisher, 0)), 11_000),
         (Fault::CutAnswers(link(api, 0, postgres)), 3_000),
+        (Fault::CutAnswers(link(worker, 1, postgres)), 3_000),
         (Fault::Forged, 0),
         (Fault::Crash("worker.after_commit", 1), 8_000),
         (Fault::Kill(slot(publisher, 1)), 1_000),
@@ -70,11 +73,10 @@ pub(super) fn selection() -> Vec<Planned> {
         (Fault::KillServer(postgres), 1_000),
         (Fault::Crash("publisher.after_ack", 0), 8_000),
         (Fault::RevokedGrant, 3_000),
-        (Fault::Freeze(slot(worker, 0)), 11_000),
-        (Fault::CutAnswers(link(worker, 1, postgres)), 3_000),
         (Fault::Swallow(link(publisher, 1, kafka)), 5_000),
         (Fault::SecondGroup, 8_000),
         (Fault::LockedAccount, 2_000),
+        (Fault::Kill(slot(worker, 0)), 1_000),
         (Fault::Terminate(slot(worker, 1)), 500),
         (Fault::TerminateTwice(slot(api, 0)), 500),
         (Fault::RebalanceStorm, 4_000),
