@@ -1,8 +1,11 @@
 //! SIGTERM or SIGINT, then: stop taking work, drain with a deadline, cancel. A second signal ends the
 //! process at once.
 
+mod background;
+
 use std::{future::Future, io, process::exit, time::Duration};
 
+pub use background::{BackgroundError, all_end, beside};
 use clap::Args;
 use tokio::{
     signal::unix::{SignalKind, signal},

@@ -1,6 +1,5 @@
 //! The publisher: moves events from the outbox to Kafka, in order for each account, at least once.
 
-mod background;
 mod backoff;
 mod courier;
 mod cycle;
@@ -20,7 +19,7 @@ mod topics;
 
 use std::sync::Arc;
 
-use common::{admin::Readiness, db::Isolation, telemetry::sample_pool};
+use common::{admin::Readiness, db::Isolation, shutdown::beside, telemetry::sample_pool};
 pub use database::Database;
 pub use gauges::sample as sample_outbox;
 pub use housekeeping::remove_old;
@@ -32,7 +31,6 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use crate::{
-    background::beside,
     cycle::{Cycle, CycleParts},
     health::Health,
     topics::{TopicKeeper, TopicsState},

@@ -1,6 +1,5 @@
 //! Postonce's worker: reads `transaction.created` events and posts their transactions to the ledger.
 
-pub(crate) mod background;
 pub mod backoff;
 pub mod config;
 pub mod consume;
@@ -21,8 +20,12 @@ pub mod worker;
 
 use std::sync::Arc;
 
-use background::{all_end, beside};
-use common::{admin::Readiness, outbox::WakeUp, telemetry::sample_pool};
+use common::{
+    admin::Readiness,
+    outbox::WakeUp,
+    shutdown::{all_end, beside},
+    telemetry::sample_pool,
+};
 use config::{Config, SERVICE};
 use failure::Failures;
 use health::{Health, Side};
@@ -83,7 +86,7 @@ pub async fn run(
     let work = Box::pin(worker.run(&stop));
     let ended = beside(&mut tasks, &stop, shutdown, work).await;
     shutdown.drain(&stop, all_end(&mut tasks)).await;
-    ended
+    Ok(ended?)
 }
 
 fn start_background(

@@ -5,13 +5,26 @@ use std::{
     pin::pin,
 };
 
-use common::shutdown::ShutdownSettings;
+use thiserror::Error;
 use tokio::{
     select,
     task::{JoinError, JoinSet},
 };
 use tokio_util::sync::CancellationToken;
 use tracing::error;
+
+use super::ShutdownSettings;
+
+/// Why a service ended although nobody told it to.
+#[derive(Debug, Error)]
+pub enum BackgroundError {
+    /// A task came to its end.
+    #[error("a background task ended before the service")]
+    Ended,
+    /// A task panicked.
+    #[error("a background task failed")]
+    Failed(#[source] JoinError),
+}
 
 /// Does the service's work to its end, beside its background tasks.
 ///
@@ -22,12 +35,12 @@ use tracing::error;
 ///
 /// # Errors
 /// If a task ended too early.
-pub(crate) async fn beside<T>(
+pub async fn beside<T>(
     tasks: &mut JoinSet<()>,
     stop: &CancellationToken,
     shutdown: ShutdownSettings,
     work: impl Future<Output = T>,
-) -> anyhow::Result<T> {
+) -> Result<T, BackgroundError> {
     let mut work = pin!(work);
     let ended = select! {
         biased;
@@ -36,10 +49,10 @@ pub(crate) async fn beside<T>(
         ended = first_end(tasks) => ended,
     };
     let error = match ended {
-        Ok(()) => anyhow::anyhow!("a background task ended before the service"),
-        Err(error) => anyhow::Error::new(error).context("a background task failed"),
+        Ok(()) => BackgroundError::Ended,
+        Err(panic) => BackgroundError::Failed(panic),
     };
-    error!(error = format!("{error:#}"), "the service ends");
+    error!(error = &error as &dyn std::error::Error, "the service ends");
     stop.cancel();
     shutdown.drain(stop, work).await;
     Err(error)
@@ -54,7 +67,7 @@ async fn first_end(tasks: &mut JoinSet<()>) -> Result<(), JoinError> {
 }
 
 /// Waits until all tasks have ended.
-pub(crate) async fn all_end(tasks: &mut JoinSet<()>) {
+pub async fn all_end(tasks: &mut JoinSet<()>) {
     while let Some(ended) = tasks.join_next().await {
         if let Err(error) = ended {
             error!(%error, "a background task did not end in good order");
@@ -76,7 +89,7 @@ mod tests {
     async fn run(
         tasks: &mut JoinSet<()>,
         stop: &CancellationToken,
-    ) -> anyhow::Result<&'static str> {
+    ) -> Result<&'static str, BackgroundError> {
         let work = async {
             stop.cancelled().await;
             "drained"
@@ -95,13 +108,17 @@ mod tests {
         let mut broken: [JoinSet<()>; 2] = [JoinSet::new(), JoinSet::new()];
         broken[0].spawn(panics);
         broken[1].spawn(returns);
-        for (mut tasks, told) in broken.into_iter().zip(["a bug", "ended before"]) {
+        let mut ends = Vec::new();
+        for mut tasks in broken {
             tasks.spawn(pending());
             let stop = CancellationToken::new();
-            let error = run(&mut tasks, &stop).await.unwrap_err();
-            assert!(format!("{error:#}").contains(told), "{error:#}");
+            ends.push(run(&mut tasks, &stop).await.unwrap_err());
             assert!(stop.is_cancelled(), "the work was dropped");
         }
+        assert!(
+            matches!(&ends[..], [BackgroundError::Failed(panic), BackgroundError::Ended] if panic.is_panic()),
+            "{ends:?}"
+        );
     }
 
     #[tokio::test]
