@@ -126,7 +126,12 @@ impl Intake {
             select! {
                 biased;
                 () = stop.cancelled() => return collected,
-                () = consumer.context().assigned() => return collected,
+                () = consumer.context().assigned() => {
+                    // librdkafka keeps a partition that was paused when it was revoked paused when it
+                    // comes back: only a resumption of all that is assigned now lets it be read.
+                    self.paused = true;
+                    return collected;
+                }
                 record = consumer.recv() => self.take(record),
                 () = sleep(IDLE_MAX) => {
                     self.commit(&[]);
