@@ -155,28 +155,49 @@ impl Client {
         })
     }
 
-    /// Gets a path.
+    /// Sends a request again for as long as it is answered with `unavailable`, which a database on a busy
+    /// machine may cause at any time. Only for what may be sent again; a test of that answer itself uses
+    /// [`Client::send`].
+    ///
+    /// # Panics
+    /// If the connection breaks.
+    pub async fn send_patiently(&self, request: RequestBuilder) -> Answer {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let copy = request.try_clone().expect("a body that is a stream");
+            let answer = self.send(copy).await.expect("the connection broke");
+            if !again(&answer, deadline).await {
+                return answer;
+            }
+        }
+    }
+
+    /// Gets a path, patiently.
     ///
     /// # Panics
     /// If the connection breaks.
     pub async fn get(&self, path: &str) -> Answer {
-        let request = self.request(Method::GET, path);
-        self.send(request).await.expect("GET failed")
+        self.send_patiently(self.request(Method::GET, path)).await
     }
 
-    /// Opens an account that holds EUR.
+    /// Opens an account that holds EUR, patiently: under an id of ours, so that a repeat opens no other.
     ///
     /// # Panics
     /// If it is not opened.
     pub async fn open_account(&self) -> Uuid {
         let request = self
             .request(Method::POST, "/v1/accounts")
-            .json(&json!({ "currency": "EUR" }));
-        let opened = self.send(request).await.expect("no account was opened");
-        opened.expect(201).id()
+            .json(&json!({ "id": Uuid::now_v7(), "currency": "EUR" }));
+        let opened = self.send_patiently(request).await;
+        assert!(
+            opened.status.is_success(),
+            "no account was opened: {}",
+            opened.body
+        );
+        opened.id()
     }
 
-    /// Changes an account's status.
+    /// Changes an account's status, patiently.
     ///
     /// # Panics
     /// If it is not changed.
@@ -184,7 +205,7 @@ impl Client {
         let request = self
             .request(Method::PATCH, &format!("/v1/accounts/{account}"))
             .json(&json!({ "status": status }));
-        let changed = self.send(request).await.expect("no status was changed");
+        let changed = self.send_patiently(request).await;
         assert_eq!(changed.expect(200).body["status"], status);
     }
 
@@ -200,11 +221,25 @@ impl Client {
         Ok(answer)
     }
 
-    /// Sends a payment once.
+    /// Sends a payment, patiently.
     ///
     /// # Panics
     /// If the connection breaks.
     pub async fn pay(&self, payment: &Payment) -> Answer {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let answer = self.pay_once(payment).await;
+            if !again(&answer, deadline).await {
+                return answer;
+            }
+        }
+    }
+
+    /// Sends a payment once.
+    ///
+    /// # Panics
+    /// If the connection breaks.
+    pub async fn pay_once(&self, payment: &Payment) -> Answer {
         self.try_pay(payment).await.expect("the connection broke")
     }
 
@@ -274,4 +309,13 @@ impl Client {
         })
         .await
     }
+}
+
+/// Waits before a request is sent again; answers whether it is to be: behind `unavailable`, and not for ever.
+async fn again(answer: &Answer, deadline: Instant) -> bool {
+    let is_due = answer.body["code"] == "unavailable" && Instant::now() < deadline;
+    if is_due {
+        sleep(AGAIN_AFTER).await;
+    }
+    is_due
 }

@@ -75,7 +75,7 @@ fn while_the_database_is_away_a_payment_is_answered_503() {
         let payment = Payment::credit(client.open_account().await, 100);
         stack.database_proxy().cut();
         says_why(&api, "database").await;
-        let refused = client.pay(&payment).await;
+        let refused = client.pay_once(&payment).await;
         assert!(
             matches!(refused.status.as_u16(), 503 | 504),
             "{}",

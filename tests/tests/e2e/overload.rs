@@ -88,10 +88,10 @@ fn a_request_that_waits_too_long_is_told_whether_its_outcome_is_known() {
         let waiting = Payment::credit(account, 2);
         let sent = tokio::spawn({
             let (client, taken) = (client.clone(), taken.clone());
-            async move { client.pay(&taken).await }
+            async move { client.pay_once(&taken).await }
         });
         stack.database.stalled().await;
-        let refused = client.pay(&waiting).await;
+        let refused = client.pay_once(&waiting).await;
         assert_eq!(
             refused.status, 503,
             "never taken, so not written: {}",
