@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use common::db::{bounded_unless, takes_no_writes};
+use common::db::{WorkError, bounded};
 use metrics::{counter, describe_counter};
 use sqlx::{PgConnection, PgPool};
 use tokio::time::timeout;
@@ -41,16 +41,11 @@ impl Database {
     {
         // The outer limit is the one that answers; dropping the work closes its connection.
         let limit = self.request_timeout * 2;
-        let working = bounded_unless(
-            &self.pool,
-            limit,
-            Failure::of_a_read_only_session,
-            async |connection| {
-                work(connection)
-                    .await
-                    .map_err(|error| Failure::Work(error.into()))
-            },
-        );
+        let working = bounded(&self.pool, limit, async |connection| {
+            work(connection)
+                .await
+                .map_err(|error| Failure::Work(error.into()))
+        });
         match timeout(self.request_timeout, working).await {
             Ok(done) => done.map_err(Failure::into_problem),
             Err(elapsed) => Err(Problem::new(Code::Timeout).because(elapsed)),
@@ -70,14 +65,18 @@ impl From<sqlx::Error> for Failure {
     }
 }
 
-impl Failure {
-    fn of_a_read_only_session(&self) -> bool {
+impl WorkError for Failure {
+    fn spoils_session(&self) -> bool {
         match self {
-            Self::Work(problem) => problem.database_error().is_some_and(takes_no_writes),
-            Self::Connection(error) => takes_no_writes(error),
+            Self::Work(problem) => problem
+                .database_error()
+                .is_some_and(WorkError::spoils_session),
+            Self::Connection(error) => error.spoils_session(),
         }
     }
+}
 
+impl Failure {
     fn into_problem(self) -> Problem {
         match self {
             Self::Work(problem) => problem,

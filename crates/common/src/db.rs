@@ -4,7 +4,7 @@ mod bounded;
 mod error;
 mod settings;
 
-pub use bounded::{bounded, bounded_unless};
+pub use bounded::{WorkError, bounded};
 pub use error::{ErrorClass, constraint, is_serialization_failure, takes_no_writes};
 pub use settings::{DatabaseSettings, DatabaseUrl, Isolation};
 use sqlx::migrate::Migrator;

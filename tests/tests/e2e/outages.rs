@@ -1,5 +1,19 @@
-use e2e::{Kind, Payment, Service, Setup, Stack, Traffic, eventually, test_with};
+use e2e::{Kind, Payment, Service, Setup, Stack, Traffic, eventually, test, test_with};
 use futures_util::future::join_all;
+
+use crate::operator::run;
+
+/// Makes new sessions read-only, and ends that; each works in a session that is read-only itself, too.
+const READ_ONLY: &str = "BEGIN READ WRITE;
+    DO $$ BEGIN
+        EXECUTE format('ALTER DATABASE %I SET default_transaction_read_only = on', current_database());
+    END $$;
+    COMMIT";
+const WRITABLE: &str = "BEGIN READ WRITE;
+    DO $$ BEGIN
+        EXECUTE format('ALTER DATABASE %I RESET default_transaction_read_only', current_database());
+    END $$;
+    COMMIT";
 
 fn behind_proxies() -> Setup {
     Setup {
@@ -144,6 +158,26 @@ async fn silent_database(stack: &Stack, cut_off: Kind) {
 }
 
 /// Waits until a service says what is missing, and that it is no more than starting.
+/// A session that was opened meanwhile stays read-only: who kept it would go on only when its life ends.
+#[test]
+fn services_that_start_on_a_read_only_database_go_on_when_it_takes_writes() {
+    test(async |stack| {
+        stack.start(Kind::Api).await;
+        let client = stack.client().await;
+        let payment = Payment::credit(client.open_account().await, 100);
+        let id = client.pay(&payment).await.expect(202).id();
+        run(stack, READ_ONLY).await;
+        let publisher = stack.launch(Kind::Publisher).await;
+        let worker = stack.launch(Kind::Worker).await;
+        says_why(&publisher, "outbox").await;
+        says_why(&worker, "database").await;
+        run(stack, WRITABLE).await;
+        assert_eq!(client.ended(id).await["status"], "PROCESSED");
+        join_all([publisher.ready(), worker.ready()]).await;
+        stack.audit().await;
+    });
+}
+
 async fn says_why(service: &Service, component: &str) {
     eventually(
         &format!("{} misses its {component}", service.label()),

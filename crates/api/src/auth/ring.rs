@@ -3,7 +3,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use clap::Args;
 use common::{
     admin::Component,
-    db::{bounded, bounded_unless},
+    db::{WorkError, bounded},
 };
 use sqlx::PgPool;
 use thiserror::Error;
@@ -151,6 +151,15 @@ enum NotWritable {
     Database(#[from] sqlx::Error),
 }
 
+impl WorkError for NotWritable {
+    fn spoils_session(&self) -> bool {
+        match self {
+            Self::ReadOnly => true,
+            Self::Database(error) => error.spoils_session(),
+        }
+    }
+}
+
 impl Loader {
     async fn run(self) {
         loop {
@@ -188,8 +197,7 @@ impl Loader {
     /// Keys can be read where no payment can be written. A read-only session is closed: it may stay so for
     /// longer than its database.
     async fn tell_whether_writable(&self) {
-        let read_only = |error: &NotWritable| matches!(error, NotWritable::ReadOnly);
-        let asked = bounded_unless(&self.pool, LOAD_TIMEOUT, read_only, async |connection| {
+        let asked = bounded(&self.pool, LOAD_TIMEOUT, async |connection| {
             if sql::is_read_only(connection).await? {
                 return Err(NotWritable::ReadOnly);
             }

@@ -9,7 +9,7 @@ use std::{
 
 use chrono::Utc;
 use common::{
-    db::{ErrorClass, bounded_unless, takes_no_writes},
+    db::{ErrorClass, bounded},
     faults::{Mutation, mutated, point},
     outbox::WakeUp,
 };
@@ -233,7 +233,7 @@ impl Writer {
         let sent = AtomicBool::new(false);
         point("api.before_write");
         let limit = self.answer_timeout;
-        let writing = bounded_unless(&self.pool, limit, takes_no_writes, async |connection| {
+        let writing = bounded(&self.pool, limit, async |connection| {
             sent.store(true, Ordering::Relaxed);
             Ok(match batch.keys {
                 Keys::New => Committed::New(sql::insert_new(connection, &self.topic, &rows).await?),

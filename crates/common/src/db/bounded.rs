@@ -3,7 +3,7 @@ use std::{io, time::Duration};
 use sqlx::{Error, PgConnection, PgPool, Postgres, pool::PoolConnection};
 use tokio::time::timeout;
 
-use super::DatabaseSettings;
+use super::{DatabaseSettings, takes_no_writes};
 
 /// How much longer than the server's own statement timeout an answer may take. Where the server is
 /// there, its timeout comes first.
@@ -33,8 +33,21 @@ impl Drop for Working {
     }
 }
 
+/// What work on a connection may fail with.
+pub trait WorkError: From<Error> {
+    /// Whether the session is of no more use, although its connection lives.
+    fn spoils_session(&self) -> bool;
+}
+
+impl WorkError for Error {
+    /// A session that was opened while its database was read-only may stay so when others are not any more.
+    fn spoils_session(&self) -> bool {
+        takes_no_writes(self)
+    }
+}
+
 /// Runs work on a connection of the pool, for at most so long. A connection that says nothing for
-/// longer, or whose work is dropped, is closed.
+/// longer, or whose work is dropped or has spoilt its session, is closed.
 ///
 /// # Errors
 /// The work's own, the pool's, or [`io::ErrorKind::TimedOut`] when the limit has passed: what the
@@ -42,25 +55,7 @@ impl Drop for Working {
 pub async fn bounded<T, E, F>(pool: &PgPool, limit: Duration, work: F) -> Result<T, E>
 where
     F: AsyncFnOnce(&mut PgConnection) -> Result<T, E>,
-    E: From<Error>,
-{
-    bounded_unless(pool, limit, |_: &E| false, work).await
-}
-
-/// As [`bounded`], and the connection is closed behind an error that says that its session is of no more
-/// use, too.
-///
-/// # Errors
-/// As of [`bounded`].
-pub async fn bounded_unless<T, E, F>(
-    pool: &PgPool,
-    limit: Duration,
-    of_no_use: impl FnOnce(&E) -> bool,
-    work: F,
-) -> Result<T, E>
-where
-    F: AsyncFnOnce(&mut PgConnection) -> Result<T, E>,
-    E: From<Error>,
+    E: WorkError,
 {
     let connection = pool.acquire().await?;
     let mut working = Working {
@@ -71,6 +66,6 @@ where
     let ended = timeout(limit, work(&mut working.connection))
         .await
         .map_err(|_| silent())?;
-    working.finished = !ended.as_ref().is_err_and(of_no_use);
+    working.finished = !ended.as_ref().is_err_and(WorkError::spoils_session);
     ended
 }

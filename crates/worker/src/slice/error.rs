@@ -1,3 +1,4 @@
+use common::db::WorkError;
 use thiserror::Error;
 
 use crate::posting::{PostError, Rows};
@@ -32,6 +33,12 @@ pub enum ApplyError {
     /// An event, or a record's headers, could not be written as JSON.
     #[error("could not be written as JSON")]
     Payload(#[from] serde_json::Error),
+}
+
+impl WorkError for ApplyError {
+    fn spoils_session(&self) -> bool {
+        matches!(self, Self::Database(error) if error.spoils_session())
+    }
 }
 
 impl ApplyError {
