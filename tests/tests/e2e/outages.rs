@@ -169,7 +169,7 @@ fn services_that_start_on_a_read_only_database_go_on_when_it_takes_writes() {
         run(stack, READ_ONLY).await;
         let publisher = stack.launch(Kind::Publisher).await;
         let worker = stack.launch(Kind::Worker).await;
-        says_why(&publisher, "outbox").await;
+        says_why(&publisher, "database").await;
         says_why(&worker, "database").await;
         run(stack, WRITABLE).await;
         assert_eq!(client.ended(id).await["status"], "PROCESSED");
