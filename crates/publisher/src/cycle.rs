@@ -205,6 +205,7 @@ impl Cycle {
             let draining = token.is_cancelled();
             self.parts.ownership.step_begins(started);
             let outcome = self.step(draining).await;
+            let took = started.elapsed();
             match &outcome {
                 Ok(_) => {
                     failures.reset();
@@ -230,7 +231,7 @@ impl Cycle {
             }
             self.wait(pauses.pause(), draining, &token).await;
             let lane_rows_max = self.settings.publish_lane_rows_max;
-            let next = started + self.rows_sent.step_interval(lane_rows_max);
+            let next = started + self.rows_sent.step_interval(lane_rows_max, took);
             // The timer would take up to a millisecond even for what is past.
             if Instant::now() < next {
                 sleep_until(next).await;

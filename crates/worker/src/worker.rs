@@ -102,13 +102,11 @@ impl Worker {
     /// A worker that halted stays until it is told to end, so that somebody sees why.
     pub async fn run(mut self, stop: &CancellationToken) {
         while !stop.is_cancelled() {
-            let started = Instant::now();
             match self.step(stop).await {
                 Step::Idle => {}
                 Step::Applied(tally) => {
-                    let next = self.pace.next_slice(tally.records());
-                    self.wait(next.saturating_sub(started.elapsed()), stop)
-                        .await;
+                    let pause = self.pace.pause(tally.records(), Instant::now());
+                    self.wait(pause, stop).await;
                 }
                 Step::Halted(_) => self.intake.stand_still(stop).await,
             }
@@ -143,6 +141,7 @@ impl Worker {
         }
         let settles = self.pace.settles(items.len(), Instant::now());
         self.wait(settles, stop).await;
+        self.pace.slice_begins(Instant::now());
         Step::Applied(self.work_off(Work::new(items), stop).await)
     }
 

@@ -12,6 +12,9 @@ const STEP_INTERVAL_CROWD: Duration = Duration::from_millis(5);
 /// What each row of a crowd adds to it: it shares statements and requests to the broker, and the
 /// larger the crowd, the more there is to share.
 const STEP_INTERVAL_PER_ROW: Duration = Duration::from_micros(50);
+/// Behind a step comes a pause at least as long as the step took, once for so many rows of it: a slow or busy
+/// machine has the most to gain from sharing. (A transaction has two rows, its own and its result's.)
+const CROWD_ROWS: u32 = 20;
 /// The longest time between two such steps.
 const STEP_INTERVAL_MAX: Duration = Duration::from_millis(80);
 
@@ -40,21 +43,27 @@ impl RowsSent {
         self.all > 0
     }
 
-    /// How long after its beginning the step is followed by the next. A lane that sent as much as it
-    /// may has more waiting, and nothing is shared by letting it wait.
-    pub(super) fn step_interval(&self, lane_rows_max: u16) -> Duration {
+    /// How long after its beginning the step, which took so long, is followed by the next. A lane that
+    /// sent as much as it may has more waiting, and nothing is shared by letting it wait.
+    pub(super) fn step_interval(&self, lane_rows_max: u16, took: Duration) -> Duration {
         if self.of_largest_lane >= u32::from(lane_rows_max) {
             return STEP_INTERVAL_CROWD;
         }
         let few = STEP_INTERVAL_PER_LONE_ROW.saturating_mul(self.all);
         let crowd = STEP_INTERVAL_CROWD + STEP_INTERVAL_PER_ROW.saturating_mul(self.all);
-        few.min(crowd).clamp(STEP_INTERVAL_MIN, STEP_INTERVAL_MAX)
+        let shared = took.saturating_add(took.saturating_mul(self.all) / CROWD_ROWS);
+        few.min(crowd)
+            .max(shared)
+            .clamp(STEP_INTERVAL_MIN, STEP_INTERVAL_MAX)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// What a step takes on a fast machine without much to do.
+    const QUICK: Duration = Duration::from_micros(500);
 
     /// What is sent by lanes that send so many rows each.
     fn sent(by_lane: &[u32]) -> RowsSent {
@@ -67,7 +76,7 @@ mod tests {
 
     #[test]
     fn a_crowd_waits_for_more_and_never_longer_than_the_limit() {
-        let interval = |by_lane: &[u32]| sent(by_lane).step_interval(500);
+        let interval = |by_lane: &[u32]| sent(by_lane).step_interval(500, QUICK);
         assert!(interval(&[1]) < interval(&[5]));
         assert!(interval(&[5]) < STEP_INTERVAL_CROWD);
         assert!(interval(&[10]) > STEP_INTERVAL_CROWD);
@@ -77,14 +86,14 @@ mod tests {
 
     #[test]
     fn a_lone_row_holds_up_the_next_as_little_as_a_report_does() {
-        assert_eq!(sent(&[]).step_interval(500), STEP_INTERVAL_MIN);
-        assert_eq!(sent(&[0, 1]).step_interval(500), STEP_INTERVAL_MIN);
+        assert_eq!(sent(&[]).step_interval(500, QUICK), STEP_INTERVAL_MIN);
+        assert_eq!(sent(&[0, 1]).step_interval(500, QUICK), STEP_INTERVAL_MIN);
     }
 
     #[test]
     fn the_interval_grows_with_the_rows_without_a_jump() {
         for rows in 0..300 {
-            let interval = |rows| sent(&[rows]).step_interval(500);
+            let interval = |rows| sent(&[rows]).step_interval(500, QUICK);
             let more = interval(rows + 1).checked_sub(interval(rows));
             assert!(
                 more.is_some_and(|more| more <= STEP_INTERVAL_PER_LONE_ROW),
@@ -95,11 +104,24 @@ mod tests {
 
     #[test]
     fn a_lane_that_sent_all_it_may_goes_on_at_once() {
-        assert_eq!(sent(&[3, 500, 4]).step_interval(500), STEP_INTERVAL_CROWD);
+        assert_eq!(
+            sent(&[3, 500, 4]).step_interval(500, QUICK),
+            STEP_INTERVAL_CROWD
+        );
         // Not because of what all lanes sent together.
         assert_eq!(
-            sent(&[300, 300]).step_interval(500),
+            sent(&[300, 300]).step_interval(500, QUICK),
             Duration::from_millis(35)
         );
+    }
+
+    #[test]
+    fn the_longer_a_step_takes_the_longer_a_crowd_waits() {
+        let interval = |rows, took| sent(&[rows]).step_interval(500, Duration::from_millis(took));
+        assert_eq!(interval(20, 1), Duration::from_millis(6));
+        assert_eq!(interval(20, 5), Duration::from_millis(10));
+        assert_eq!(interval(20, 10), Duration::from_millis(20));
+        assert_eq!(interval(400, 10), STEP_INTERVAL_MAX);
+        assert!(interval(1, 5) < Duration::from_millis(6));
     }
 }
