@@ -33,7 +33,7 @@ bench: ## measure speed and cost, check the ledger behind it (20 minutes); QUICK
 bench-growth: ## the same with 1 and 10 million transactions in the tables (up to 20 GB of disk)
 	@infra/local/bench.sh growth $(ARGS)
 
-chaos: ## faults under load, after which nothing may be wrong (FAULTS=500: 40 minutes; FAULTS=1: one round; SEED=, ROUND=, ISOLATION=)
+chaos: ## faults under load, after which nothing may be wrong (FAULTS=500: 35 to 50 minutes; FAULTS=1: one round; SEED=, ROUND=, ISOLATION=)
 	@infra/local/chaos.sh run $(ARGS)
 chaos-mutations: ## break each rule behind the promises once: the fault suite has to notice
 	@infra/local/chaos.sh mutations $(ARGS)

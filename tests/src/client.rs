@@ -17,7 +17,7 @@ use crate::{
 /// How long one request may take. It is longer than any deadline of the api's, so that the api
 /// decides.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
-/// The pause before a payment without a clear answer is sent again.
+/// The pause before a request without a clear answer is sent again.
 const AGAIN_AFTER: Duration = Duration::from_millis(50);
 
 /// Where the api listens at the moment: a restarted one listens elsewhere.
@@ -161,7 +161,7 @@ impl Client {
     ///
     /// # Panics
     /// If the connection breaks.
-    pub async fn send_patiently(&self, request: RequestBuilder) -> Answer {
+    async fn send_patiently(&self, request: RequestBuilder) -> Answer {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let copy = request.try_clone().expect("a body that is a stream");

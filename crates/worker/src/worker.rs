@@ -45,7 +45,12 @@ pub enum Step {
     /// There was nothing to do.
     Idle,
     /// A slice was worked off, and its offsets are on their way.
-    Applied(Tally),
+    Applied {
+        /// What became of its records.
+        tally: Tally,
+        /// How long to pause before the next.
+        pause: Duration,
+    },
     /// The consumer brings nothing any more.
     Halted(Halt),
 }
@@ -104,8 +109,7 @@ impl Worker {
         while !stop.is_cancelled() {
             match self.step(stop).await {
                 Step::Idle => {}
-                Step::Applied(tally) => {
-                    let pause = self.pace.pause(tally.records(), Instant::now());
+                Step::Applied { pause, .. } => {
                     self.wait(pause, stop).await;
                 }
                 Step::Halted(_) => self.intake.stand_still(stop).await,
@@ -141,8 +145,12 @@ impl Worker {
         }
         let settles = self.pace.settles(items.len(), Instant::now());
         self.wait(settles, stop).await;
-        self.pace.slice_begins(Instant::now());
-        Step::Applied(self.work_off(Work::new(items), stop).await)
+        let began = Instant::now();
+        let tally = self.work_off(Work::new(items), stop).await;
+        let pause = self.pace.pause(tally.records(), began.elapsed());
+        // What it settled for counts as time from slice to slice.
+        let pause = pause.saturating_sub(settles);
+        Step::Applied { tally, pause }
     }
 
     fn halt(&mut self, halt: Halt) -> Step {

@@ -1,7 +1,7 @@
 use e2e::{Kind, Payment, Service, Setup, Stack, Traffic, eventually, test, test_with};
 use futures_util::future::join_all;
 
-use crate::operator::run;
+use crate::{operator::run, systemic::says};
 
 /// Makes new sessions read-only, and ends that; each works in a session that is read-only itself, too.
 const READ_ONLY: &str = "BEGIN READ WRITE;
@@ -157,7 +157,6 @@ async fn silent_database(stack: &Stack, cut_off: Kind) {
     stack.audit().await;
 }
 
-/// Waits until a service says what is missing, and that it is no more than starting.
 /// A session that was opened meanwhile stays read-only: who kept it would go on only when its life ends.
 #[test]
 fn services_that_start_on_a_read_only_database_go_on_when_it_takes_writes() {
@@ -169,8 +168,8 @@ fn services_that_start_on_a_read_only_database_go_on_when_it_takes_writes() {
         run(stack, READ_ONLY).await;
         let publisher = stack.launch(Kind::Publisher).await;
         let worker = stack.launch(Kind::Worker).await;
-        says_why(&publisher, "database").await;
-        says_why(&worker, "database").await;
+        says(&publisher, "read-only transaction").await;
+        says(&worker, "read-only transaction").await;
         run(stack, WRITABLE).await;
         assert_eq!(client.ended(id).await["status"], "PROCESSED");
         join_all([publisher.ready(), worker.ready()]).await;
@@ -178,6 +177,7 @@ fn services_that_start_on_a_read_only_database_go_on_when_it_takes_writes() {
     });
 }
 
+/// Waits until a service says what is missing, and that it is no more than starting.
 async fn says_why(service: &Service, component: &str) {
     eventually(
         &format!("{} misses its {component}", service.label()),

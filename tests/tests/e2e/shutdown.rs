@@ -12,7 +12,7 @@ fn a_request_under_way_is_answered_before_the_api_ends() {
         let stall = stack.database.stall().await;
         let answer = tokio::spawn({
             let (client, payment) = (client.clone(), payment.clone());
-            async move { client.pay(&payment).await }
+            async move { client.pay_once(&payment).await }
         });
         stack.database.stalled().await;
         api.signal("TERM").await;

@@ -58,9 +58,10 @@ fn a_revoked_grant_or_a_missing_column_stops_everything_until_it_is_mended() {
     });
 }
 
-async fn says(worker: &Service, complaint: &str) {
+/// Waits until a service is unready and says so.
+pub(crate) async fn says(service: &Service, complaint: &str) {
     eventually(complaint, async || {
-        let (status, body) = worker.probe("/ready").await;
+        let (status, body) = service.probe("/ready").await;
         let told = body["reasons"].to_string().contains(complaint);
         (status == 503 && told).then_some(())
     })

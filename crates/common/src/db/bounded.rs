@@ -17,17 +17,17 @@ impl DatabaseSettings {
     }
 }
 
-/// A connection at work. It goes back to its pool only when the work has come to an end: the pool
-/// asks a returning connection whether it lives, without a limit, and one whose other end is gone
-/// would keep its place in the pool until TCP gives up.
+/// A connection at work. It goes back to its pool only when the work has come to an end and left its session
+/// usable: the pool asks a returning connection whether it lives, without a limit, and one whose other end
+/// is gone would keep its place in the pool until TCP gives up.
 struct Working {
     connection: PoolConnection<Postgres>,
-    finished: bool,
+    reusable: bool,
 }
 
 impl Drop for Working {
     fn drop(&mut self) {
-        if !self.finished {
+        if !self.reusable {
             self.connection.close_on_drop();
         }
     }
@@ -60,12 +60,12 @@ where
     let connection = pool.acquire().await?;
     let mut working = Working {
         connection,
-        finished: false,
+        reusable: false,
     };
     let silent = || E::from(Error::Io(io::ErrorKind::TimedOut.into()));
     let ended = timeout(limit, work(&mut working.connection))
         .await
         .map_err(|_| silent())?;
-    working.finished = !ended.as_ref().is_err_and(WorkError::spoils_session);
+    working.reusable = !ended.as_ref().is_err_and(WorkError::spoils_session);
     ended
 }

@@ -12,9 +12,10 @@ const STEP_INTERVAL_CROWD: Duration = Duration::from_millis(5);
 /// What each row of a crowd adds to it: it shares statements and requests to the broker, and the
 /// larger the crowd, the more there is to share.
 const STEP_INTERVAL_PER_ROW: Duration = Duration::from_micros(50);
-/// Behind a step comes a pause at least as long as the step took, once for so many rows of it: a slow or busy
-/// machine has the most to gain from sharing. (A transaction has two rows, its own and its result's.)
-const CROWD_ROWS: u32 = 20;
+/// So many rows beside the first add as much to the time between two steps as the step took, if that is more:
+/// who takes long, on a slow or busy machine, has the most to gain from sharing. (A transaction has two rows,
+/// its own and its result's.)
+const CROWD_ROWS: u32 = 40;
 /// The longest time between two such steps.
 const STEP_INTERVAL_MAX: Duration = Duration::from_millis(80);
 
@@ -51,9 +52,10 @@ impl RowsSent {
         }
         let few = STEP_INTERVAL_PER_LONE_ROW.saturating_mul(self.all);
         let crowd = STEP_INTERVAL_CROWD + STEP_INTERVAL_PER_ROW.saturating_mul(self.all);
-        let shared = took.saturating_add(took.saturating_mul(self.all) / CROWD_ROWS);
+        let others = self.all.saturating_sub(1);
+        let by_time = took.saturating_add(took.saturating_mul(others) / CROWD_ROWS);
         few.min(crowd)
-            .max(shared)
+            .max(by_time)
             .clamp(STEP_INTERVAL_MIN, STEP_INTERVAL_MAX)
     }
 }
@@ -118,10 +120,16 @@ mod tests {
     #[test]
     fn the_longer_a_step_takes_the_longer_a_crowd_waits() {
         let interval = |rows, took| sent(&[rows]).step_interval(500, Duration::from_millis(took));
-        assert_eq!(interval(20, 1), Duration::from_millis(6));
-        assert_eq!(interval(20, 5), Duration::from_millis(10));
-        assert_eq!(interval(20, 10), Duration::from_millis(20));
-        assert_eq!(interval(400, 10), STEP_INTERVAL_MAX);
-        assert!(interval(1, 5) < Duration::from_millis(6));
+        assert_eq!(interval(21, 1), Duration::from_micros(6_050));
+        assert_eq!(interval(21, 10), Duration::from_millis(15));
+        assert_eq!(interval(21, 20), Duration::from_millis(30));
+        assert_eq!(interval(401, 10), STEP_INTERVAL_MAX);
+    }
+
+    #[test]
+    fn nobody_waits_for_a_lone_row_or_behind_a_full_lane_however_long_the_step_took() {
+        let took = Duration::from_millis(30);
+        assert_eq!(sent(&[1]).step_interval(500, took), took);
+        assert_eq!(sent(&[500]).step_interval(500, took), STEP_INTERVAL_CROWD);
     }
 }

@@ -1,9 +1,11 @@
 use std::time::{Duration, Instant};
 
-/// Behind a slice comes a pause as long as the slice took, once for so many events of it: a crowd shares a
-/// transaction (one costs 2 ms of CPU or more, however few events it has), a slow or busy machine has the
-/// most to gain from that, and a lone event waits for nobody.
-const CROWD_EVENTS: u32 = 10;
+/// What each event beside the first adds to the time from slice to slice: a crowd shares a transaction (one
+/// costs 2 ms of CPU or more, however few events it has), and a lone event waits for nobody.
+const PER_EVENT: Duration = Duration::from_micros(200);
+/// So many of them add as much as the slice took, if that is more: who takes long, on a slow or busy machine,
+/// has the most to gain from sharing.
+const CROWD_EVENTS: u32 = 20;
 /// The longest time from slice to slice that is waited for the sake of a crowd.
 const INTERVAL_MAX: Duration = Duration::from_millis(80);
 /// How long a slice is left to settle while slices collide.
@@ -15,7 +17,6 @@ const SETTLE_FOR: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct Pace {
     slice_events_max: usize,
-    slice_began: Option<Instant>,
     last_collision: Option<Instant>,
 }
 
@@ -23,27 +24,19 @@ impl Pace {
     pub(super) fn new(slice_events_max: u32) -> Self {
         Self {
             slice_events_max: usize::try_from(slice_events_max).unwrap_or(usize::MAX),
-            slice_began: None,
             last_collision: None,
         }
     }
 
-    /// Notes that a slice begins.
-    pub(super) fn slice_begins(&mut self, now: Instant) {
-        self.slice_began = Some(now);
-    }
-
-    /// How long to pause behind a slice of so many events that ends now.
-    pub(super) fn pause(&self, events: usize, now: Instant) -> Duration {
+    /// How long to pause behind a slice of so many events that took so long.
+    pub(super) fn pause(&self, events: usize, took: Duration) -> Duration {
         if events >= self.slice_events_max {
             return Duration::ZERO;
         }
-        let took = self
-            .slice_began
-            .map_or(Duration::ZERO, |began| now.saturating_duration_since(began));
-        let events = u32::try_from(events).unwrap_or(u32::MAX);
-        let pause = took.saturating_mul(events) / CROWD_EVENTS;
-        pause.min(INTERVAL_MAX.saturating_sub(took))
+        let others = u32::try_from(events.saturating_sub(1)).unwrap_or(u32::MAX);
+        let by_time = took.saturating_add(took.saturating_mul(others) / CROWD_EVENTS);
+        let interval = PER_EVENT.saturating_mul(others).max(by_time);
+        interval.min(INTERVAL_MAX).saturating_sub(took)
     }
 
     /// How long to wait before a slice of so many events is applied.
@@ -73,33 +66,32 @@ impl Pace {
 mod tests {
     use super::*;
 
-    /// The pause behind a slice of so many events that took so many milliseconds.
-    fn pause(events: usize, took: u64) -> Duration {
-        let mut pace = Pace::new(500);
-        let now = Instant::now();
-        pace.slice_begins(now);
-        pace.pause(events, now + Duration::from_millis(took))
-    }
+    const MS: Duration = Duration::from_millis(1);
 
     #[test]
     fn a_lone_event_and_a_full_slice_are_waited_for_by_nobody() {
-        assert!(pause(1, 5) < Duration::from_millis(1));
-        assert_eq!(pause(500, 5), Duration::ZERO);
-    }
-
-    #[test]
-    fn a_crowd_waits_for_more_and_never_longer_than_the_limit() {
-        assert!(pause(20, 2) < pause(100, 2));
-        for (events, took) in [(100, 2), (499, 2), (499, 79), (20, 10_000)] {
-            let interval = pause(events, took) + Duration::from_millis(took);
-            assert!(interval <= INTERVAL_MAX.max(Duration::from_millis(took)));
+        let pace = Pace::new(500);
+        for took in [MS, 10 * MS, 70 * MS] {
+            assert_eq!(pace.pause(1, took), Duration::ZERO);
+            assert_eq!(pace.pause(500, took), Duration::ZERO);
         }
     }
 
     #[test]
+    fn a_crowd_waits_for_more_and_never_longer_than_the_limit() {
+        let pace = Pace::new(500);
+        assert_eq!(pace.pause(31, MS), 5 * MS);
+        assert_eq!(pace.pause(101, MS), 19 * MS);
+        assert_eq!(pace.pause(499, 2 * MS), 78 * MS);
+        assert_eq!(pace.pause(499, 79 * MS), MS);
+        assert_eq!(pace.pause(499, 10_000 * MS), Duration::ZERO);
+    }
+
+    #[test]
     fn the_longer_a_slice_takes_the_longer_a_crowd_waits() {
-        assert_eq!(pause(10, 2), Duration::from_millis(2));
-        assert_eq!(pause(10, 6), Duration::from_millis(6));
+        let pace = Pace::new(500);
+        assert_eq!(pace.pause(21, 8 * MS), 8 * MS);
+        assert_eq!(pace.pause(21, 16 * MS), 16 * MS);
     }
 
     #[test]

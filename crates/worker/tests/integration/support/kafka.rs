@@ -227,7 +227,7 @@ impl Stepper {
             let mut tally = Tally::default();
             while tally.records() < events {
                 match self.worker.step(&self.stop).await {
-                    Step::Applied(more) => tally += more,
+                    Step::Applied { tally: more, .. } => tally += more,
                     Step::Idle => {}
                     Step::Halted(halt) => panic!("{halt}"),
                 }
