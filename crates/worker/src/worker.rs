@@ -17,7 +17,7 @@ use common::{
 pub use halt::Halt;
 use pace::Pace;
 use rdkafka::error::KafkaResult;
-use setback::Setback;
+use setback::{Before, Setback};
 use sqlx::PgPool;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
@@ -183,25 +183,28 @@ impl Worker {
     }
 
     /// Works off all parts of the work, in order; parts come from dividing it where an event fails by
-    /// itself.
+    /// itself, or the whole takes too long or collides too often.
     async fn work_off(&mut self, mut work: Work, stop: &CancellationToken) -> Tally {
         let mut tally = Tally::default();
         let began = Instant::now();
-        let (mut attempt, mut was_silent) = (0, false);
+        let (mut attempt, mut before) = (0, Before::default());
         work.retain(|items| self.intake.retain_owned(items));
         while let Some(part) = work.next() {
-            match self.attempt(&part, work.was_divided()).await {
+            match self.attempt(&part, work.is_suspect()).await {
                 Ok(outcomes) => {
-                    (attempt, was_silent) = (0, false);
+                    (attempt, before) = (0, Before::default());
                     tally += self.committed(&part, &outcomes, began.elapsed());
                 }
                 Err(setback) => {
-                    let setback = setback.behind(was_silent, part.len());
-                    was_silent = setback.is_silence();
+                    let setback = setback.behind(before, part.len());
+                    before = before.and(&setback);
                     attempt = match setback {
-                        Setback::OneOfMany => 0,
+                        Setback::OneOfMany | Setback::Crowded(_) => 0,
                         _ => attempt + 1,
                     };
+                    if setback.is_of_records() {
+                        work.suspect();
+                    }
                     if setback.divides() {
                         work.divide(part);
                     } else {
@@ -270,7 +273,7 @@ impl Worker {
         metrics::retried(setback.as_str());
         match setback {
             Setback::OneOfMany => !stop.is_cancelled(),
-            Setback::Collision(error) => {
+            Setback::Collision(error) | Setback::Crowded(error) => {
                 self.pace.collided(Instant::now());
                 debug!(%error, attempt, "the slice collided with another transaction");
                 self.pause(Backoff::COLLISION, attempt, stop).await

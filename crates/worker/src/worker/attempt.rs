@@ -22,12 +22,12 @@ impl Worker {
     pub(super) async fn attempt(
         &mut self,
         items: &[Item],
-        was_divided: bool,
+        is_suspect: bool,
     ) -> Result<Vec<Outcome>, Setback> {
         if faults::mutated(Mutation::OffsetsBeforeCommit) {
             self.intake.commit(items);
         }
-        let expected = if self.cautious_slices == 0 && !was_divided {
+        let expected = if self.cautious_slices == 0 && !is_suspect {
             Expected::New
         } else {
             Expected::Any

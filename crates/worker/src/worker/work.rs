@@ -5,11 +5,11 @@ use crate::event::Item;
 /// The records of a slice that are still to be worked off, in parts, one after another.
 ///
 /// A slice is one part. Where one of its events fails by itself it is divided until that event is found;
-/// then that one is parked, and the rest goes on.
+/// then that one is parked, and the rest goes on. What takes too long, or collides too often, is divided, too.
 #[derive(Debug)]
 pub(super) struct Work {
     parts: VecDeque<Vec<Item>>,
-    divided: bool,
+    suspect: bool,
     abandoned: bool,
 }
 
@@ -17,7 +17,7 @@ impl Work {
     pub(super) fn new(items: Vec<Item>) -> Self {
         Self {
             parts: VecDeque::from([items]),
-            divided: false,
+            suspect: false,
             abandoned: false,
         }
     }
@@ -42,12 +42,16 @@ impl Work {
         let second = part.split_off(part.len() / 2);
         self.parts.push_front(second);
         self.parts.push_front(part);
-        self.divided = true;
+    }
+
+    /// Notes that something is unusual about these records.
+    pub(super) fn suspect(&mut self) {
+        self.suspect = true;
     }
 
     /// Whether something is unusual about these records.
-    pub(super) const fn was_divided(&self) -> bool {
-        self.divided
+    pub(super) const fn is_suspect(&self) -> bool {
+        self.suspect
     }
 
     /// Drops records.

@@ -227,6 +227,43 @@ async fn loops_that_both_stood_still_go_on_with_events_that_fail_by_themselves(p
 }
 
 #[sqlx::test(migrator = "common::db::MIGRATOR")]
+async fn a_slice_that_collides_as_a_whole_is_worked_off_in_parts(pool: PgPool) {
+    let stream = Stream::new(1).await;
+    let account = account(&pool, 0).await;
+    // A sequence counts what is rolled back, too.
+    poison::run(
+        &pool,
+        "CREATE SEQUENCE collisions START 0 MINVALUE 0;
+         CREATE FUNCTION collide() RETURNS trigger LANGUAGE plpgsql AS '
+         BEGIN
+             IF (SELECT count(*) FROM written) > 2 THEN
+                 PERFORM nextval(''collisions'');
+                 RAISE EXCEPTION ''collides'' USING ERRCODE = ''40001'';
+             END IF;
+             RETURN NULL;
+         END';
+         CREATE TRIGGER collide AFTER INSERT ON ledger_entries REFERENCING NEW TABLE AS written
+         FOR EACH STATEMENT EXECUTE FUNCTION collide()",
+    )
+    .await;
+    for _ in 0..9 {
+        stream
+            .publish(0, &accept(&pool, account, CREDIT, 1).await)
+            .await;
+    }
+    let worker = Running::start(&stream.config(&pool));
+    eventually("all are applied", async || {
+        balance(&pool, account).await == (9, 9)
+    })
+    .await;
+    assert!(
+        count(&pool, "SELECT last_value FROM collisions").await > 2,
+        "they came one by one"
+    );
+    worker.stop().await;
+}
+
+#[sqlx::test(migrator = "common::db::MIGRATOR")]
 async fn a_slice_that_collides_lets_a_rebalance_take_its_partitions_and_reads_them_when_they_are_back(
     pool: PgPool,
 ) {
