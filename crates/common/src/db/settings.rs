@@ -110,7 +110,7 @@ impl DatabaseUrl {
             ("statement_timeout", timeout.as_str()),
             ("lock_timeout", timeout.as_str()),
             ("idle_in_transaction_session_timeout", timeout.as_str()),
-            // The server warns of a rollback behind each commit that failed; that says nothing new.
+            // Warnings go to the server's own log alone: it sends one behind each commit that collided.
             ("client_min_messages", "error"),
             // Our statements are short; compiling one would take longer than running it.
             ("jit", "off"),

@@ -261,6 +261,8 @@ async fn a_slice_that_collides_as_a_whole_is_worked_off_in_parts(pool: PgPool) {
         "they came one by one"
     );
     worker.stop().await;
+    assert_eq!(stream.committed(0).await, Some(9));
+    assert_eq!(given_up(&pool).await, (0, 0));
 }
 
 #[sqlx::test(migrator = "common::db::MIGRATOR")]
