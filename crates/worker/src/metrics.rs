@@ -35,8 +35,8 @@ pub fn describe() {
     describe_histogram!("worker_slice_events", "Events applied in one transaction");
     describe_counter!(
         "worker_slice_retries_total",
-        "Slices tried again, by class: collision (two transactions collided; in halves behind the fourth in \
-         a row), away (no database), too_long and of_one_event (in halves), systemic (nothing can be applied)"
+        "Slices tried again, by class: collision (two transactions collided; in halves after many in a \
+         row), away (no database), too_long and of_one_event (in halves), systemic (nothing can be applied)"
     );
     describe_gauge!(
         "worker_standing_still",

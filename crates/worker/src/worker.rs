@@ -199,7 +199,7 @@ impl Worker {
                     let setback = setback.behind(before, part.len());
                     before = before.and(&setback);
                     attempt = match setback {
-                        Setback::OneOfMany | Setback::Crowded(_) => 0,
+                        Setback::OneOfMany => 0,
                         _ => attempt + 1,
                     };
                     if setback.is_of_records() {

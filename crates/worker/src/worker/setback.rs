@@ -5,9 +5,10 @@ use crate::{
     slice::ApplyError,
 };
 
-/// After so many collisions in a row a part is halved: the longer a transaction takes and the more it touches,
-/// the surer it collides again, and it would be tried whole for as long as the load lasts.
-const COLLISIONS_MAX: u32 = 4;
+/// After so many collisions in a row, some seconds, a part is halved: the longer a transaction takes and the
+/// more it touches, the surer it collides again, and it would be tried whole for as long as the load lasts.
+/// Not sooner: few collide twice, and small parts are slow (docs/decisions.md).
+const COLLISIONS_MAX: u32 = 32;
 
 /// Why a part of a slice is not worked off yet.
 #[derive(Debug)]
@@ -89,14 +90,15 @@ pub(super) struct Before {
 }
 
 impl Before {
-    /// What is known behind one more setback. Halves have attempts of their own.
+    /// What is known behind one more setback. Halves have attempts of their own, but that a half which
+    /// collides at once, too, is halved at once.
     pub(super) fn and(self, setback: &Setback) -> Self {
         match setback {
             Setback::Away(error) => Self {
                 was_silent: is_silence(error),
                 collisions: 0,
             },
-            Setback::Collision(_) => Self {
+            Setback::Collision(_) | Setback::Crowded(_) => Self {
                 was_silent: false,
                 collisions: self.collisions.saturating_add(1),
             },
@@ -147,8 +149,7 @@ mod tests {
         let last = collision().behind(before, 10);
         assert!(last.divides() && !last.is_of_records());
         assert!(!collision().behind(before, 1).divides());
-        // Each half has attempts of its own, and so has a part behind another setback.
-        assert!(!collision().behind(before.and(&last), 5).divides());
+        assert!(collision().behind(before.and(&last), 5).divides());
         let away = Setback::Away(timed_out());
         assert!(!collision().behind(before.and(&away), 5).divides());
     }
