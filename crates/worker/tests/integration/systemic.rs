@@ -22,6 +22,18 @@ fn as_worker(pool: &PgPool, stream: &Stream) -> Config {
     config
 }
 
+/// Runs a PL/pgSQL statement behind each statement that writes entries, which it sees as `written`.
+async fn behind_entries(pool: &PgPool, statement: &str) {
+    let trigger = format!(
+        "CREATE FUNCTION behind_entries() RETURNS trigger LANGUAGE plpgsql AS $$
+         BEGIN {statement}; RETURN NULL; END $$;
+         CREATE TRIGGER behind_entries AFTER INSERT ON ledger_entries REFERENCING NEW TABLE AS written
+         FOR EACH STATEMENT EXECUTE FUNCTION behind_entries()"
+    );
+    let created = sqlx::raw_sql(sqlx::AssertSqlSafe(trigger));
+    created.execute(pool).await.unwrap();
+}
+
 async fn given_up(pool: &PgPool) -> (i64, i64) {
     (
         count(pool, "SELECT count(*) FROM parked_events").await,
@@ -231,19 +243,13 @@ async fn a_slice_that_collides_as_a_whole_is_worked_off_in_parts(pool: PgPool) {
     let stream = Stream::new(1).await;
     let account = account(&pool, 0).await;
     // A sequence counts what is rolled back, too.
-    poison::run(
+    poison::run(&pool, "CREATE SEQUENCE collisions START 0 MINVALUE 0").await;
+    behind_entries(
         &pool,
-        "CREATE SEQUENCE collisions START 0 MINVALUE 0;
-         CREATE FUNCTION collide() RETURNS trigger LANGUAGE plpgsql AS '
-         BEGIN
-             IF (SELECT count(*) FROM written) > 2 THEN
-                 PERFORM nextval(''collisions'');
-                 RAISE EXCEPTION ''collides'' USING ERRCODE = ''40001'';
-             END IF;
-             RETURN NULL;
-         END';
-         CREATE TRIGGER collide AFTER INSERT ON ledger_entries REFERENCING NEW TABLE AS written
-         FOR EACH STATEMENT EXECUTE FUNCTION collide()",
+        "IF (SELECT count(*) FROM written) > 2 THEN
+             PERFORM nextval('collisions');
+             RAISE EXCEPTION 'collides' USING ERRCODE = '40001';
+         END IF",
     )
     .await;
     for _ in 0..3 {
@@ -392,15 +398,9 @@ async fn a_slice_that_takes_too_long_is_applied_in_halves(pool: PgPool) {
     let account = account(&pool, 0).await;
     // More than ten entries at once take far too long, however fast the machine is. Fewer take a moment, in
     // which the records behind them arrive, so that a small first slice is followed by a large one.
-    poison::run(
+    behind_entries(
         &pool,
-        "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS '
-         BEGIN
-             PERFORM pg_sleep(CASE WHEN (SELECT count(*) FROM written) > 10 THEN 60 ELSE 0.2 END);
-             RETURN NULL;
-         END';
-         CREATE TRIGGER slow AFTER INSERT ON ledger_entries REFERENCING NEW TABLE AS written
-                FOR EACH STATEMENT EXECUTE FUNCTION slow()",
+        "PERFORM pg_sleep(CASE WHEN (SELECT count(*) FROM written) > 10 THEN 60 ELSE 0.2 END)",
     )
     .await;
     for _ in 0..40 {
